@@ -1,0 +1,200 @@
+"""Columnar Avro: a batch of records with a front of constant width, as NumPy columns and back.
+
+A record is Confluent's wire format (zero byte, schema id) around ordinary Avro whose fields stand
+in this order: a 17-character string `vin`, floats and doubles, longs, then anything else. The
+front up to the longs has one width, so a batch is one NumPy block; the longs decode column by
+column. Any Avro client reads the same bytes.
+"""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import fastavro
+import numpy as np
+from numpy.typing import NDArray
+
+from motorcade.fleet.arrays import Bools, Floats, Ids, Ints
+from motorcade.fleet.avro import Schema
+from motorcade.fleet.errors import DecodeError
+from motorcade.fleet.vin import LENGTH
+
+_MAGIC = 0
+_VIN_LENGTH_BYTE = LENGTH << 1  # Avro's zigzag varint of 17
+_MAX_VARINT = 10
+_HEADER = 5
+
+
+@dataclass(frozen=True)
+class Block:
+    """A batch of n decoded records.
+
+    vin: (n,) S17; values: (n, floats) float64; longs: (n, longs) int64.
+    """
+
+    vin: Ids
+    values: Floats
+    longs: Ints
+
+    def __len__(self) -> int:
+        return len(self.vin)
+
+
+class RecordLayout:
+    """The columns of one schema.
+
+    Raises:
+        DecodeError: the schema does not begin with vin, or a field of constant width follows one
+            of variable width, so the layout does not hold.
+    """
+
+    def __init__(self, schema: Schema) -> None:
+        self.schema = schema
+        self._parsed = fastavro.parse_schema(schema)
+        fields = [(f["name"], f["type"]) for f in schema["fields"]]
+        if not fields or fields[0] != ("vin", "string"):
+            raise DecodeError(f"The schema {schema.get('name')} does not begin with vin.")
+        front: list[tuple[str, str]] = []
+        longs: list[str] = []
+        rest: list[str] = []
+        for name, kind in fields[1:]:
+            if kind in ("float", "double") and not longs and not rest:
+                front.append((name, "<f4" if kind == "float" else "<f8"))
+            elif kind in ("long", "int") and not rest:
+                longs.append(name)
+            elif kind in ("float", "double"):
+                raise DecodeError(
+                    f"The schema {schema.get('name')} has the constant-width field {name} "
+                    "after one of variable width."
+                )
+            else:
+                rest.append(name)
+        self.values = tuple(name for name, _ in front)
+        self.longs = tuple(longs)
+        self.rest = tuple(rest)
+        self._dtype = np.dtype(
+            [("magic", "u1"), ("id", ">u4"), ("length", "u1"), ("vin", f"S{LENGTH}"), *front]
+        )
+
+    @cached_property
+    def width(self) -> int:
+        """Bytes of a record's front, wire header included."""
+        return self._dtype.itemsize
+
+    def encode(
+        self, schema_id: int, block: Block, rest: Sequence[bytes] | None = None
+    ) -> list[bytes]:
+        """Encode a block; `rest[i]` holds the Avro bytes of the fields after the longs."""
+        n = len(block)
+        front = np.zeros(n, dtype=self._dtype)
+        front["id"] = schema_id
+        front["length"] = _VIN_LENGTH_BYTE
+        front["vin"] = block.vin
+        for column, name in enumerate(self.values):
+            front[name] = block.values[:, column]
+        tail = _MAX_VARINT * len(self.longs)
+        matrix = np.empty((n, self.width + tail), dtype=np.uint8)
+        matrix[:, : self.width] = front.view(np.uint8).reshape(n, self.width)
+        used = np.ones((n, self.width + tail), dtype=bool)
+        for column in range(len(self.longs)):
+            at = self.width + _MAX_VARINT * column
+            _varints(
+                block.longs[:, column],
+                matrix[:, at : at + _MAX_VARINT],
+                used[:, at : at + _MAX_VARINT],
+            )
+        data = matrix[used].tobytes()
+        ends = np.cumsum(used.sum(axis=1)).tolist()
+        starts = [0, *ends[:-1]]
+        if rest is None:
+            return [data[a:b] for a, b in zip(starts, ends, strict=True)]
+        return [data[a:b] + more for a, b, more in zip(starts, ends, rest, strict=True)]
+
+    def decode(self, records: Sequence[bytes]) -> Block:
+        """Decode records that all have this layout's schema.
+
+        Raises:
+            DecodeError: a record is cut short, is not in the wire format, or its vin is not 17
+                characters long; the message gives its position in the batch.
+        """
+        n = len(records)
+        lengths = np.fromiter(map(len, records), dtype=np.int64, count=n)
+        short = lengths < self.width + len(self.longs)
+        if short.any():
+            at = int(np.flatnonzero(short)[0])
+            raise DecodeError(f"Record {at} of the batch is cut short at {lengths[at]} bytes.")
+        # Padding lets every tail be gathered at full width without reading past the end.
+        flat = np.frombuffer(
+            b"".join(records) + bytes(_MAX_VARINT * len(self.longs) + 1), dtype=np.uint8
+        )
+        starts = np.cumsum(lengths) - lengths
+        front = flat[starts[:, None] + np.arange(self.width)].view(self._dtype).reshape(n)
+        bad = (front["magic"] != _MAGIC) | (front["length"] != _VIN_LENGTH_BYTE)
+        if bad.any():
+            at = int(np.flatnonzero(bad)[0])
+            raise DecodeError(f"Record {at} of the batch does not have the layout's front.")
+        values = np.empty((n, len(self.values)), dtype=np.float64)
+        for column, name in enumerate(self.values):
+            values[:, column] = front[name]
+        longs = np.empty((n, len(self.longs)), dtype=np.int64)
+        position = starts + self.width
+        for column in range(len(self.longs)):
+            longs[:, column], position = _read_varints(flat, position)
+        if (position > starts + lengths).any():
+            at = int(np.flatnonzero(position > starts + lengths)[0])
+            raise DecodeError(f"Record {at} of the batch ends within a number.")
+        return Block(front["vin"].copy(), values, longs)
+
+    def decode_one(self, record: bytes) -> dict[str, Any]:
+        """One record in full, every field by name, through fastavro.
+
+        Raises:
+            DecodeError: the bytes do not decode under the schema.
+        """
+        try:
+            value = fastavro.schemaless_reader(io.BytesIO(record[_HEADER:]), self._parsed, None)
+        except (EOFError, ValueError, IndexError) as error:
+            raise DecodeError(
+                f"A record does not decode as {self.schema['name']}: {error}."
+            ) from error
+        assert isinstance(value, dict)
+        return value
+
+
+def schema_id_of(record: bytes) -> int:
+    """The schema id in a record's wire header.
+
+    Raises:
+        DecodeError: the record does not begin with the wire header.
+    """
+    if len(record) < _HEADER or record[0] != _MAGIC:
+        raise DecodeError("A record is not in Confluent's wire format (zero byte, schema id).")
+    return int.from_bytes(record[1:_HEADER], "big")
+
+
+def _varints(column: Ints, out: NDArray[np.uint8], used: Bools) -> None:
+    """Zigzag varints (Avro 1.12, "Binary encoding") of (n,) int64 into (n, 10) bytes and mask."""
+    zigzag = ((column << 1) ^ (column >> 63)).astype(np.uint64)
+    for i in range(_MAX_VARINT):
+        used[:, i] = True if i == 0 else zigzag != 0
+        more = (zigzag >> np.uint64(7)) != 0
+        out[:, i] = (zigzag & np.uint64(0x7F)).astype(np.uint8) | (more.astype(np.uint8) << 7)
+        zigzag >>= np.uint64(7)
+
+
+def _read_varints(flat: NDArray[np.uint8], position: Ints) -> tuple[Ints, Ints]:
+    """Read one zigzag varint of each record at `position`; returns (values, next positions)."""
+    result = np.zeros(len(position), dtype=np.uint64)
+    position = position.copy()
+    open_ = np.ones(len(position), dtype=bool)
+    for i in range(_MAX_VARINT):
+        byte = flat[np.minimum(position, len(flat) - 1)]
+        result[open_] |= (byte[open_] & 0x7F).astype(np.uint64) << np.uint64(7 * i)
+        position += open_
+        open_ &= byte >= 0x80
+        if not open_.any():
+            break
+    values = (result >> np.uint64(1)).astype(np.int64) ^ -(result & np.uint64(1)).astype(np.int64)
+    return values, position
