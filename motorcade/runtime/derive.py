@@ -1,0 +1,251 @@
+"""The one loop that consumes a topic, derives records from it, produces them and then commits.
+
+Partition p of every output derives from partition p of the source. Each output record carries the
+source offset as a header, and the loop uses it twice, so that a SIGKILL at any moment duplicates
+nothing: on assignment it reads the last source offset in each output partition and suppresses what
+is already there; and it drops source records that are themselves physical repeats, by a high-water
+mark of the header they carry. The process that dies needs no transaction, and no output is ever
+lost, because offsets are committed after the outputs are acknowledged by all in-sync replicas.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from itertools import groupby
+from typing import NamedTuple, Protocol
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.abc import ConsumerRebalanceListener
+from prometheus_client import Counter, Histogram
+
+from motorcade.fleet.source import source_header, source_of
+from motorcade.runtime.failpoint import failpoint
+from motorcade.runtime.kafka import (
+    Record,
+    TopicPartition,
+    consumer,
+    producer,
+    records_before,
+    started,
+    tails,
+)
+from motorcade.runtime.service import Service
+
+_CONSUMED = Counter("motorcade_consumed_total", "Source records read", ["step", "topic"])
+_REPEATED = Counter(
+    "motorcade_source_repeats_total", "Physical repeats of a source record, dropped", ["step"]
+)
+_PRODUCED = Counter("motorcade_produced_total", "Records acknowledged by Kafka", ["step", "topic"])
+_SUPPRESSED = Counter(
+    "motorcade_suppressed_total", "Outputs that were there before a restart", ["step", "topic"]
+)
+_BATCH_SECONDS = Histogram(
+    "motorcade_batch_seconds", "Time from batch to acknowledgement", ["step"]
+)
+
+_POLL_MS = 200
+_COMMIT_EVERY_S = 1.0
+
+
+class Output(NamedTuple):
+    """A derived record; `partition` is the source's, and the source header is added by the loop."""
+
+    topic: str
+    partition: int
+    key: bytes
+    value: bytes
+    source_offset: int
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+class Step(Protocol):
+    """What a derivation must say and do.
+
+    Attributes:
+        outputs: topics, each acknowledged before the next one is sent.
+        history: records before the committed offset that are read again to rebuild state; their
+            outputs are suppressed.
+    """
+
+    name: str
+    group: str
+    source: str
+    outputs: tuple[str, ...]
+    history: int
+
+    async def assigned(self, partition: int) -> None:
+        """Build the state of a partition, before its first record."""
+
+    def revoked(self, partition: int) -> None:
+        """Forget the state of a partition."""
+
+    def process(self, records: list[Record]) -> list[Output]:
+        """Derive outputs; records of several partitions, in order within each. No I/O.
+
+        Per topic and partition, source offsets of the outputs must rise: at most one output of a
+        topic per source record.
+        """
+
+
+async def derive(
+    service: Service, step: Step, *, linger_s: float = 0.05, max_records: int = 5000
+) -> None:
+    """Run a step until the service stops."""
+    loop = _Loop(service, step, linger_s, max_records)
+    await loop.run()
+
+
+class _Loop(ConsumerRebalanceListener):
+    def __init__(self, service: Service, step: Step, linger_s: float, max_records: int) -> None:
+        self._service = service
+        self._step = step
+        self._linger_s = linger_s
+        self._max_records = max_records
+        #: Held while a batch is under way, so that a rebalance never sees half of one.
+        self._busy = asyncio.Lock()
+        #: Next source offset to commit, by partition.
+        self._next: dict[int, int] = {}
+        self._committed: dict[int, int] = {}
+        #: Highest source offset already in an output, by (topic, partition).
+        self._floor: dict[tuple[str, int], int] = {}
+        #: High-water mark of the source records' own source, by (partition, their partition).
+        self._seen: dict[tuple[int, int], int] = {}
+        self._consumer: AIOKafkaConsumer
+        self._producer: AIOKafkaProducer
+
+    async def run(self) -> None:
+        service, step = self._service, self._step
+        service.ready("kafka", False)
+        settings = service.settings
+        async with (
+            started(producer(settings), settings) as self._producer,
+            started(consumer(settings, group=step.group), settings) as self._consumer,
+        ):
+            self._consumer.subscribe([step.source], listener=self)
+            committed_at = time.monotonic()
+            while not service.stopping.is_set():
+                await asyncio.sleep(self._linger_s)
+                async with self._busy:
+                    fetched = await self._consumer.getmany(
+                        timeout_ms=_POLL_MS, max_records=self._max_records
+                    )
+                    if fetched:
+                        await self._batch(fetched)
+                    if time.monotonic() - committed_at >= _COMMIT_EVERY_S:
+                        await self._commit()
+                        committed_at = time.monotonic()
+            async with self._busy:
+                await self._commit()
+
+    async def on_partitions_revoked(self, revoked: list[TopicPartition]) -> None:
+        async with self._busy:
+            self._service.ready("kafka", False)
+            await self._commit()
+            for tp in revoked:
+                self._forget(tp.partition)
+
+    async def on_partitions_assigned(self, assigned: list[TopicPartition]) -> None:
+        async with self._busy:
+            await self._recover(assigned)
+            self._service.ready("kafka", True)
+            self._service.log.info("assigned", partitions=sorted(tp.partition for tp in assigned))
+
+    def _forget(self, partition: int) -> None:
+        self._step.revoked(partition)
+        self._next.pop(partition, None)
+        self._committed.pop(partition, None)
+        for topic in self._step.outputs:
+            self._floor.pop((topic, partition), None)
+        for key in [key for key in self._seen if key[0] == partition]:
+            del self._seen[key]
+
+    async def _recover(self, assigned: Sequence[TopicPartition]) -> None:
+        """Find where each partition stands in its outputs, and go there."""
+        step, settings = self._step, self._service.settings
+        begins = await self._consumer.beginning_offsets(list(assigned))
+        found = await tails(
+            settings, [(topic, tp.partition) for tp in assigned for topic in step.outputs]
+        )
+        resume: dict[TopicPartition, int] = {}
+        for tp in assigned:
+            committed = max(await self._consumer.committed(tp) or 0, begins[tp])
+            for topic in step.outputs:
+                self._floor[topic, tp.partition] = max(found[topic, tp.partition], committed - 1)
+            resume[tp] = max(begins[tp], committed - step.history)
+            self._next[tp.partition] = self._committed[tp.partition] = committed
+        for tp, record in (await records_before(settings, resume)).items():
+            source = source_of(record.headers)
+            if source is not None:
+                self._seen[tp.partition, source.partition] = source.offset
+        for tp in assigned:
+            await step.assigned(tp.partition)
+            self._consumer.seek(tp, resume[tp])
+
+    async def _batch(self, fetched: dict[TopicPartition, list[Record]]) -> None:
+        step = self._step
+        began = time.monotonic()
+        records: list[Record] = []
+        for batch in fetched.values():
+            records += self._without_repeats(batch)
+        _CONSUMED.labels(step.name, step.source).inc(len(records))
+        outputs = step.process(records) if records else []
+        failpoint(f"{step.name}.before-produce")
+        for position, topic in enumerate(step.outputs):
+            mine = [output for output in outputs if output.topic == topic]
+            if position:
+                failpoint(f"{step.name}.between-outputs")
+            await self._produce(topic, mine)
+        failpoint(f"{step.name}.after-produce")
+        for tp, batch in fetched.items():
+            self._next[tp.partition] = max(self._next[tp.partition], batch[-1].offset + 1)
+        _BATCH_SECONDS.labels(step.name).observe(time.monotonic() - began)
+
+    def _without_repeats(self, records: list[Record]) -> list[Record]:
+        kept = []
+        for record in records:
+            source = source_of(record.headers)
+            if source is not None:
+                key = (record.partition, source.partition)
+                if source.offset <= self._seen.get(key, -1):
+                    continue
+                self._seen[key] = source.offset
+            kept.append(record)
+        if len(kept) < len(records):
+            _REPEATED.labels(self._step.name).inc(len(records) - len(kept))
+        return kept
+
+    async def _produce(self, topic: str, outputs: list[Output]) -> None:
+        fresh = [o for o in outputs if o.source_offset > self._floor[topic, o.partition]]
+        if len(fresh) < len(outputs):
+            _SUPPRESSED.labels(self._step.name, topic).inc(len(outputs) - len(fresh))
+        if not fresh:
+            return
+        fresh.sort(key=lambda output: output.partition)
+        sends = [
+            self._produce_partition(topic, partition, list(group))
+            for partition, group in groupby(fresh, key=lambda output: output.partition)
+        ]
+        await asyncio.gather(*sends)
+        _PRODUCED.labels(self._step.name, topic).inc(len(fresh))
+
+    async def _produce_partition(self, topic: str, partition: int, outputs: list[Output]) -> None:
+        """Append in order; a full batch is sent before the next is begun."""
+        builder = self._producer.create_batch()
+        for output in outputs:
+            headers = [source_header(partition, output.source_offset), *output.headers]
+            record = {"timestamp": None, "key": output.key, "value": output.value}
+            if builder.append(**record, headers=headers) is None:
+                await (await self._producer.send_batch(builder, topic, partition=partition))
+                builder = self._producer.create_batch()
+                builder.append(**record, headers=headers)
+        await (await self._producer.send_batch(builder, topic, partition=partition))
+
+    async def _commit(self) -> None:
+        changed = {
+            TopicPartition(self._step.source, partition): offset
+            for partition, offset in self._next.items()
+            if offset > self._committed.get(partition, -1)
+        }
+        if changed:
+            await self._consumer.commit(changed)
+            self._committed.update({tp.partition: offset for tp, offset in changed.items()})

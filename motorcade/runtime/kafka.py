@@ -1,0 +1,189 @@
+"""Kafka clients as every process of ours uses them, and reading a topic up to its present end."""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.structs import ConsumerRecord as _ConsumerRecord
+
+from motorcade.fleet.errors import MotorcadeError, UnreachableError
+from motorcade.fleet.settings import ProcessSettings
+from motorcade.fleet.source import source_of
+
+#: A record with its key and value as bytes.
+Record: TypeAlias = "_ConsumerRecord[bytes, bytes]"
+
+#: Largest produce request; above a record of the topics' limit (1 MiB) with its headers.
+MAX_REQUEST_BYTES = 4 << 20
+_POLL_MS = 500
+
+
+def producer(settings: ProcessSettings) -> AIOKafkaProducer:
+    """An idempotent producer that waits for all in-sync replicas; not started."""
+    return AIOKafkaProducer(
+        bootstrap_servers=settings.kafka,
+        acks="all",
+        enable_idempotence=True,
+        compression_type="zstd",
+        linger_ms=0,
+        max_batch_size=1 << 18,
+        max_request_size=MAX_REQUEST_BYTES,
+    )
+
+
+def consumer(
+    settings: ProcessSettings, *topics: str, group: str | None = None, **options: Any
+) -> AIOKafkaConsumer:
+    """A consumer from the earliest record, with commits by hand; not started."""
+    return AIOKafkaConsumer(
+        *topics,
+        bootstrap_servers=settings.kafka,
+        group_id=group,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        **({"fetch_max_wait_ms": 100, "max_partition_fetch_bytes": 4 << 20} | options),
+    )
+
+
+@asynccontextmanager
+async def started(client: Any, settings: ProcessSettings) -> AsyncIterator[Any]:
+    """Start a client and stop it at the end.
+
+    Raises:
+        UnreachableError: Kafka does not answer at the configured address.
+    """
+    try:
+        await client.start()
+    except (KafkaConnectionError, OSError) as error:
+        await client.stop()
+        raise UnreachableError(
+            f"Kafka does not answer at {settings.kafka}: {error}.",
+            "Check that it runs, and MOTORCADE_KAFKA or --kafka.",
+        ) from error
+    try:
+        yield client
+    finally:
+        await client.stop()
+
+
+async def partitions_of(client: AIOKafkaConsumer, topic: str) -> list[int]:
+    """The partitions of a topic.
+
+    Raises:
+        MotorcadeError: the topic does not exist.
+    """
+    await client._client.force_metadata_update()
+    found = client.partitions_for_topic(topic)
+    if not found:
+        await client._client.add_topic(topic)
+        found = client.partitions_for_topic(topic)
+    if not found:
+        raise MotorcadeError(
+            f"Kafka has no topic {topic!r}.", "Create the topics first: motorcade topics."
+        )
+    return sorted(found)
+
+
+async def read_all(
+    settings: ProcessSettings,
+    topics: Iterable[str],
+    *,
+    partitions: Sequence[int] | None = None,
+    starts: dict[TopicPartition, int] | None = None,
+) -> AsyncIterator[list[Record]]:
+    """Yield every record of topics from the earliest (or `starts`) up to the ends at the call.
+
+    Batches hold records of one partition each, in offset order.
+    """
+    async with started(consumer(settings), settings) as client:
+        wanted: list[TopicPartition] = []
+        for topic in topics:
+            numbers = await partitions_of(client, topic) if partitions is None else partitions
+            wanted += [TopicPartition(topic, number) for number in numbers]
+        ends = await client.end_offsets(wanted)
+        begins = await client.beginning_offsets(wanted)
+        starts = starts or {}
+        position = {tp: max(begins[tp], starts.get(tp, 0)) for tp in wanted}
+        remaining = {tp for tp in wanted if position[tp] < ends[tp]}
+        client.assign(wanted)
+        for tp in wanted:
+            client.seek(tp, position[tp])
+        client.pause(*(set(wanted) - remaining))
+        while remaining:
+            fetched = await client.getmany(*remaining, timeout_ms=_POLL_MS)
+            for tp, records in fetched.items():
+                inside = [record for record in records if record.offset < ends[tp]]
+                if inside:
+                    yield inside
+            for tp in list(remaining):
+                # The position also passes what compaction removed at the end.
+                if await client.position(tp) >= ends[tp]:
+                    remaining.discard(tp)
+                    client.pause(tp)
+
+
+async def tails(
+    settings: ProcessSettings, wanted: Iterable[tuple[str, int]]
+) -> dict[tuple[str, int], int]:
+    """The source offset of the last record of each (topic, partition); -1 where there is none."""
+    partitions = [TopicPartition(topic, number) for topic, number in wanted]
+    found = dict.fromkeys(((tp.topic, tp.partition) for tp in partitions), -1)
+    for tp, record in (await _last_before(settings, dict.fromkeys(partitions, -1))).items():
+        source = source_of(record.headers)
+        if source is not None:
+            found[tp.topic, tp.partition] = source.offset
+    return found
+
+
+async def records_before(
+    settings: ProcessSettings, positions: dict[TopicPartition, int]
+) -> dict[TopicPartition, Record]:
+    """The record just before each position, where there is one."""
+    return await _last_before(settings, positions)
+
+
+async def _last_before(
+    settings: ProcessSettings, positions: dict[TopicPartition, int]
+) -> dict[TopicPartition, Record]:
+    """The last record before each position; -1 stands for the end of the partition."""
+    if not positions:
+        return {}
+    async with started(consumer(settings), settings) as client:
+        wanted = list(positions)
+        begins = await client.beginning_offsets(wanted)
+        ends = await client.end_offsets(wanted)
+        target = {tp: min(ends[tp] if at < 0 else at, ends[tp]) - 1 for tp, at in positions.items()}
+        missing = {tp for tp in wanted if target[tp] >= begins[tp]}
+        found: dict[TopicPartition, Record] = {}
+        if not missing:
+            return found
+        client.assign(list(missing))
+        for tp in missing:
+            client.seek(tp, target[tp])
+        while missing:
+            fetched = await client.getmany(*missing, timeout_ms=_POLL_MS, max_records=len(wanted))
+            for tp, records in fetched.items():
+                if records[0].offset == target[tp]:
+                    found[tp] = records[0]
+                missing.discard(tp)
+                client.pause(tp)
+            for tp in list(missing):
+                if await client.position(tp) > target[tp]:
+                    missing.discard(tp)
+        return found
+
+
+__all__ = [
+    "KafkaError",
+    "Record",
+    "TopicPartition",
+    "consumer",
+    "partitions_of",
+    "producer",
+    "read_all",
+    "records_before",
+    "started",
+    "tails",
+]
