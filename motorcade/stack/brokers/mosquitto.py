@@ -1,0 +1,114 @@
+"""Eclipse Mosquitto: a farm of independent nodes, the light default where it is installed."""
+
+import asyncio
+import getpass
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from motorcade.stack.brokers.base import MAX_PACKET_BYTES, Endpoint, QueueBound
+from motorcade.stack.brokers.probe import crosses, first_message
+from motorcade.stack.errors import StackError
+from motorcade.stack.ports import LOOPBACK
+from motorcade.stack.program import Program
+
+_SYS_INTERVAL_S = 2
+_DROPPED = "$SYS/broker/publish/messages/dropped"
+
+#: Packets outstanding to a client that names no receive-maximum of its own (mosquitto's default of
+#: 20 would throttle such a subscriber).
+_MAX_INFLIGHT = 1000
+
+_CONFIGURATION = """\
+listener {port} {host}
+allow_anonymous true
+# As root it would change to another user, which clears the tie to its parent's life.
+user {user}
+max_packet_size {max_packet}
+max_queued_messages {max_queued}
+max_queued_bytes 0
+max_inflight_messages {max_inflight}
+persistence true
+persistence_location {data}/
+autosave_interval 60
+persistent_client_expiration 1d
+sys_interval {sys_interval}
+set_tcp_nodelay true
+connection_messages false
+log_dest stderr
+log_type error
+log_type warning
+log_type notice
+"""
+
+
+def find() -> str | None:
+    """The mosquitto program, if it is installed; Debian keeps it outside a plain user's PATH."""
+    return shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+
+
+@dataclass(frozen=True)
+class Mosquitto:
+    """A farm of mosquitto nodes.
+
+    Args:
+        folder: configuration and data, one folder a node.
+        ports: one loopback port a node.
+        bound: what a node holds for each subscriber that is away.
+    """
+
+    folder: Path
+    ports: tuple[int, ...]
+    bound: QueueBound
+
+    name = "mosquitto"
+    clustered = False
+    durability = (
+        "mosquitto: a node that is killed loses what it held in memory since it last saved "
+        "(every 60 s) and had not yet delivered; stopped in order it loses nothing."
+    )
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        return tuple(Endpoint(LOOPBACK, port) for port in self.ports)
+
+    def programs(self) -> list[Program]:
+        """Raises StackError if mosquitto is not installed."""
+        binary = find()
+        if binary is None:
+            raise StackError(
+                "mosquitto is not installed.",
+                "Install it (apt-get install mosquitto), or take --broker artemis.",
+            )
+        return [self._program(binary, node, port) for node, port in enumerate(self.ports, 1)]
+
+    def _program(self, binary: str, node: int, port: int) -> Program:
+        data = self.folder / str(node)
+        data.mkdir(parents=True, exist_ok=True)
+        configuration = data / "mosquitto.conf"
+        configuration.write_text(
+            _CONFIGURATION.format(
+                port=port,
+                host=LOOPBACK,
+                user=getpass.getuser(),
+                max_packet=MAX_PACKET_BYTES,
+                max_queued=self.bound.messages,
+                max_inflight=_MAX_INFLIGHT,
+                data=data,
+                sys_interval=_SYS_INTERVAL_S,
+            )
+        )
+        return Program(f"mosquitto-{node}", (binary, "-c", str(configuration)), cwd=data)
+
+    async def ready(self) -> bool:
+        return all(await asyncio.gather(*map(crosses, self.endpoints)))
+
+    async def drops(self) -> int | None:
+        counts = await asyncio.gather(
+            *(
+                first_message(endpoint, _DROPPED, timeout_s=3 * _SYS_INTERVAL_S)
+                for endpoint in self.endpoints
+            )
+        )
+        known = [int(count) for count in counts if count is not None]
+        return sum(known) if len(known) == len(counts) else None
