@@ -18,6 +18,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.abc import ConsumerRebalanceListener
 from prometheus_client import Counter, Histogram
 
+from motorcade.fleet.errors import MotorcadeError
 from motorcade.fleet.source import source_header, source_of
 from motorcade.runtime.failpoint import failpoint
 from motorcade.runtime.kafka import (
@@ -163,12 +164,19 @@ class _Loop(ConsumerRebalanceListener):
         """Find where each partition stands in its outputs, and go there."""
         step, settings = self._step, self._service.settings
         begins = await self._consumer.beginning_offsets(list(assigned))
+        ends = await self._consumer.end_offsets(list(assigned))
         found = await tails(
             settings, [(topic, tp.partition) for tp in assigned for topic in step.outputs]
         )
         resume: dict[TopicPartition, int] = {}
         for tp in assigned:
             committed = max(await self._consumer.committed(tp) or 0, begins[tp])
+            if committed > ends[tp]:
+                raise MotorcadeError(
+                    f"Group {step.group} committed offset {committed} of {tp.topic} partition "
+                    f"{tp.partition}, which ends at {ends[tp]}: the topic was created anew.",
+                    "Delete the group's offsets, or use a new group.",
+                )
             for topic in step.outputs:
                 self._floor[topic, tp.partition] = max(found[topic, tp.partition], committed - 1)
             resume[tp] = max(begins[tp], committed - step.history)
