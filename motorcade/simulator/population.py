@@ -1,0 +1,68 @@
+"""The fleet as a whole: seed, catalogue, clock, recorded drives; the same for any worker count."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from motorcade.fleet.catalogue import Catalogue
+from motorcade.fleet.clock import RunClock
+from motorcade.fleet.vin import generate_vin
+from motorcade.simulator.recorded import RecordedDrive
+from motorcade.simulator.wear import PlannedFault, WearKind, choose_faults
+
+
+@dataclass(frozen=True)
+class FleetPlan:
+    """Everything that decides what a fleet's cars do.
+
+    Car `index` < len(drives) replays drives[index]; the others are simulated. `grid_ms` is the
+    physics' own step of event time: cars move from one multiple of it to the next, so it must be
+    the same on every worker; 1,000 is fine, 5,000 saves work at high speed-up.
+    """
+
+    seed: int
+    catalogue: Catalogue
+    clock: RunClock
+    drives: tuple[RecordedDrive, ...] = ()
+    grid_ms: int = 1000
+
+    def vin(self, index: int) -> str:
+        """The vehicle id of car `index`."""
+        return generate_vin(self.seed, index)
+
+
+def grid_for(speedup: float) -> int:
+    """A grid in event milliseconds that keeps physics below some ten steps a wall second."""
+    return 1000 if speedup <= 10 else 5000
+
+
+def plan_faults(
+    plan: FleetPlan,
+    cars: int,
+    count: int,
+    kinds: Sequence[WearKind],
+    onset_ms: int,
+    seed: int = 0,
+    *,
+    duration_s: float | None = None,
+    spread_s: float = 0.0,
+) -> list[PlannedFault]:
+    """Faults for `count` of the first `cars` cars, never one that replays a recording.
+
+    Kinds go round in turn; the same arguments give the same faults. `duration_s` None takes each
+    kind's default; onsets spread over `spread_s` seconds of event time from `onset_ms` on.
+
+    Raises:
+        WearError: more faults than synthetic cars, or no kind.
+    """
+    eligible = np.arange(min(len(plan.drives), cars), cars, dtype=np.int64)
+    return choose_faults(
+        plan.seed * 1_000_003 + seed,
+        eligible,
+        count,
+        kinds,
+        onset_ms,
+        duration_s=duration_s,
+        spread_s=spread_s,
+    )
