@@ -53,7 +53,10 @@ class Archive:
 
     @cached_property
     def locked(self) -> tuple[LockedFile, ...]:
-        """The files that the lock pins: `group:artifact:version[:classifier:packaging] sha size`."""
+        """What the lock pins, a line each.
+
+        A line is `group:artifact:version[:classifier:packaging] sha256 size`.
+        """
         text = files("motorcade.stack").joinpath("locks", f"{self.name}.lock").read_text()
         return tuple(_locked(line) for line in text.splitlines() if line.strip())
 
@@ -153,7 +156,7 @@ def _fetch(archive: Archive, folder: Path, settings: StackSettings, on_bytes: On
         ]
         for one, arrival in zip(absent, waiting, strict=True):
             try:
-                os.replace(arrival.result(), folder / one.filename)
+                arrival.result().replace(folder / one.filename)
             except ArchiveError:
                 for other in waiting:
                     other.cancel()
@@ -229,8 +232,13 @@ def _unpacked(archive: Archive, folder: Path) -> Path:
             tar.extractall(fresh, filter="data")
         fresh.rename(tree)
         _write_stamp(stamp_path, _tree_identity(tree))
-    inside = list(tree.iterdir())
-    return inside[0] if len(inside) == 1 else tree
+    return unpacked_home(folder)
+
+
+def unpacked_home(folder: Path) -> Path:
+    """Where to run an unpacked archive from: its tree, or the one folder at the top of it."""
+    inside = list((folder / "tree").iterdir())
+    return inside[0] if len(inside) == 1 else folder / "tree"
 
 
 def _identity(path: Path) -> list[int]:
@@ -257,7 +265,7 @@ def _read_stamp(path: Path) -> dict[str, list[int]]:
 def _write_stamp(path: Path, stamp: dict[str, list[int]]) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(stamp))
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def _sha256(path: Path) -> str:

@@ -33,13 +33,13 @@ def main(arguments: list[str]) -> None:
     _die_with_parent(death_signal)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    with open(arguments[0], encoding="utf-8") as file:
+    with open(arguments[0], encoding="utf-8") as file:  # noqa: PTH123 - keeps the start cheap
         spec = json.load(file)
     if spec["cwd"]:
         os.chdir(spec["cwd"])
     argv = spec["argv"]
     try:
-        os.execve(argv[0], argv, {**os.environ, **spec["env"]})
+        os.execve(argv[0], argv, {**os.environ, **spec["env"]})  # noqa: S606 - no shell is wanted
     except OSError as error:
         sys.exit(f"cannot run {argv[0]}: {error.strerror}")
 

@@ -1,4 +1,4 @@
-"""The Java runtime that runs Kafka, the registry and Artemis: a Python package, nothing installed."""
+"""The Java runtime of Kafka, the registry and Artemis: a Python package, nothing installed."""
 
 from pathlib import Path
 

@@ -32,7 +32,7 @@ def run_async(work: Coroutine[Any, Any, Any]) -> Any:
     def body() -> None:
         try:
             outcome.append(asyncio.run(work))
-        except BaseException as error:  # handed to the caller below, pytest's own included
+        except BaseException as error:  # noqa: BLE001 - raised in the caller's thread below
             failure.append(error)
 
     thread = threading.Thread(target=body)
@@ -86,7 +86,7 @@ def launch(one: program.Program, folder: Path) -> Running:
 def wait_ready(
     ready: Callable[[], Awaitable[bool]], running: Running, timeout_s: float = _START_S
 ) -> None:
-    """Polls until a server is ready; fails with the end of its log when it ends or takes too long."""
+    """Polls until a server is ready; fails with the end of its log if it ends or takes too long."""
     deadline = time.monotonic() + timeout_s
 
     async def poll() -> None:

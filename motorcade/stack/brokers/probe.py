@@ -4,37 +4,30 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any
 
-from gmqtt import Client
-from gmqtt.mqtt.handler import MQTTConnectError
-
+from motorcade.fleet.errors import MotorcadeError
+from motorcade.runtime.mqtt import Credentials, MqttSession, Properties
 from motorcade.stack.brokers.base import Endpoint
 
 _PROBE_ROOT = "motorcade/probe"
 
 
-@dataclass(frozen=True)
-class Credentials:
-    """User name and password of an MQTT client."""
-
-    username: str
-    password: str
-
-
 @asynccontextmanager
-async def _connected(endpoint: Endpoint, credentials: Credentials | None) -> AsyncIterator[Client]:
-    client = Client(f"motorcade-probe-{uuid.uuid4().hex[:12]}", clean_session=True)
-    client.set_config({"reconnect_retries": 0})
-    if credentials:
-        client.set_auth_credentials(credentials.username, credentials.password)
+async def _connected(
+    endpoint: Endpoint, credentials: Credentials | None, timeout_s: float
+) -> AsyncIterator[MqttSession]:
+    session = MqttSession(
+        f"motorcade-probe-{uuid.uuid4().hex[:12]}",
+        str(endpoint),
+        clean_start=True,
+        credentials=credentials,
+        reconnect=False,
+    )
+    await session.connect(timeout_s)
     try:
-        await client.connect(endpoint.host, endpoint.port, keepalive=20)
-        yield client
+        yield session
     finally:
-        if client._connection is not None:
-            await client.disconnect()
+        await session.disconnect()
 
 
 async def first_message(
@@ -47,31 +40,31 @@ async def first_message(
 ) -> bytes | None:
     """The first message on a topic, after publishing one there if asked to; None if none comes.
 
-    Raises nothing for a broker that is away or refuses: that, too, is None.
+    A broker that is away or refuses is None, too.
     """
     arrived: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-    subscribed = asyncio.Event()
 
-    def on_message(_client: Client, _topic: str, payload: bytes, *_rest: Any) -> int:
+    def keep(
+        session: MqttSession, packet_id: int, _topic: str, payload: bytes, _: Properties
+    ) -> None:
+        if packet_id:
+            session.acknowledge([packet_id], session.generation)
         if not arrived.done():
             arrived.set_result(bytes(payload))
-        return 0
-
-    def on_subscribe(*_arguments: Any) -> None:
-        subscribed.set()
 
     try:
-        async with asyncio.timeout(timeout_s), _connected(endpoint, credentials) as subscriber:
-            subscriber.on_message = on_message
-            subscriber.on_subscribe = on_subscribe
-            subscriber.subscribe(topic, qos=1)
-            await subscribed.wait()
+        async with (
+            asyncio.timeout(timeout_s),
+            _connected(endpoint, credentials, timeout_s) as subscriber,
+        ):
+            subscriber.on_message = keep
+            await subscriber.subscribe([topic])
             if publish is None:
                 return await arrived
-            async with _connected(endpoint, credentials) as publisher:
-                publisher.publish(topic, publish, qos=1)
+            async with _connected(endpoint, credentials, timeout_s) as publisher:
+                publisher.publish(topic, publish)
                 return await arrived
-    except (TimeoutError, OSError, MQTTConnectError):
+    except (TimeoutError, OSError, MotorcadeError):
         return None
 
 

@@ -1,0 +1,58 @@
+"""Somebody's own broker: addresses and credentials, nothing to run."""
+
+import asyncio
+from dataclasses import dataclass
+
+from motorcade.fleet.errors import SettingsError
+from motorcade.runtime.mqtt import Credentials
+from motorcade.stack.brokers.base import Endpoint
+from motorcade.stack.brokers.probe import crosses
+from motorcade.stack.program import Program
+
+
+@dataclass(frozen=True)
+class External:
+    """A broker that runs elsewhere.
+
+    Args:
+        endpoints: its MQTT addresses.
+        clustered: whether they are one cluster.
+        credentials: user name and password; None for an anonymous one.
+    """
+
+    endpoints: tuple[Endpoint, ...]
+    clustered: bool = False
+    credentials: Credentials | None = None
+
+    name = "external"
+    durability = "external: as durable as its operator makes it; Motorcade cannot tell."
+
+    def programs(self) -> list[Program]:
+        return []
+
+    async def ready(self) -> bool:
+        answers = (crosses(endpoint, self.credentials) for endpoint in self.endpoints)
+        return all(await asyncio.gather(*answers))
+
+    async def drops(self) -> int | None:
+        return None
+
+
+def parse_endpoints(text: str) -> tuple[Endpoint, ...]:
+    """Reads "host:port,host:port"; each may begin with mqtt:// and leave out port 1883.
+
+    Raises:
+        SettingsError: an address has another form; names it.
+    """
+    return tuple(_endpoint(one.strip()) for one in text.split(","))
+
+
+def _endpoint(address: str) -> Endpoint:
+    bare = address.removeprefix("mqtt://").rstrip("/")
+    host, _, port = bare.partition(":")
+    if not host or "/" in bare or not (port or "1883").isdigit():
+        raise SettingsError(
+            f"the broker address {address!r} is not of the form mqtt://HOST:PORT.",
+            "Give --broker-url mqtt://HOST:1883, several separated by commas.",
+        )
+    return Endpoint(host, int(port or "1883"))

@@ -1,0 +1,77 @@
+"""What a person asks of `motorcade up`, checked before anything starts."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from motorcade.fleet.errors import SettingsError
+from motorcade.stack.processes import MODULES
+
+BROKERS = ("auto", "mosquitto", "artemis", "external")
+
+
+@dataclass(frozen=True)
+class StackOptions:
+    """How the stack is to be.
+
+    Args:
+        state: its state folder.
+        broker: one of BROKERS; "auto" takes mosquitto where it is installed, else artemis.
+        broker_nodes: independent nodes of a farm (mosquitto only).
+        broker_url: addresses of an external broker, "mqtt://host:port,…".
+        broker_credentials: YAML file with its user name and password.
+        broker_clustered: whether the external broker's addresses are one cluster.
+        kafka: bootstrap servers of a Kafka that runs elsewhere; None starts one.
+        signals: signal catalogue file; None for the default one.
+        speedup: how much faster than the wall event time runs.
+        rate_per_s, outage_s: what brokers must hold for a bridge that is away.
+        kafka_port, registry_port, broker_port: fixed ports; None takes free ones. A farm's
+            further nodes follow the first one's port.
+        processes: which processes of ours to start.
+        cars, load_workers: what is going to connect, for the check of descriptor limits.
+        tied: the stack ends with the thread that started it.
+    """
+
+    state: Path
+    broker: str = "auto"
+    broker_nodes: int = 1
+    broker_url: str | None = None
+    broker_credentials: Path | None = None
+    broker_clustered: bool = False
+    kafka: str | None = None
+    signals: Path | None = None
+    speedup: float = 1.0
+    rate_per_s: float = 1000.0
+    outage_s: float = 300.0
+    kafka_port: int | None = None
+    registry_port: int | None = None
+    broker_port: int | None = None
+    processes: tuple[str, ...] = tuple(MODULES)
+    cars: int = 1000
+    load_workers: int = 1
+    tied: bool = False
+
+    def __post_init__(self) -> None:
+        if self.broker not in BROKERS:
+            raise SettingsError(
+                f"--broker {self.broker} is not known.", f"Take one of {', '.join(BROKERS)}."
+            )
+        if (self.broker == "external") != (self.broker_url is not None):
+            raise SettingsError(
+                "--broker external and --broker-url belong together.",
+                "Give both, such as --broker external --broker-url mqtt://broker.example:1883.",
+            )
+        if self.broker_nodes < 1:
+            raise SettingsError("--broker-nodes must be at least 1.")
+        if self.broker in {"artemis", "external"} and self.broker_nodes != 1:
+            raise SettingsError(
+                f"--broker-nodes {self.broker_nodes} asks for a farm, which only mosquitto makes.",
+                "Take --broker mosquitto, or leave it out.",
+            )
+        if not self.speedup > 0:
+            raise SettingsError(f"--speedup {self.speedup:g} must be above 0.")
+        unknown = set(self.processes) - set(MODULES)
+        if unknown:
+            raise SettingsError(
+                f"no process of ours is called {', '.join(sorted(unknown))}.",
+                f"They are {', '.join(MODULES)}.",
+            )

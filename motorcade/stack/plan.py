@@ -1,0 +1,182 @@
+"""Turns options into a plan: which servers, on which ports, told to which processes."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from motorcade.fleet.clock import RunClock
+from motorcade.runtime.mqtt import Credentials
+from motorcade.stack import archives
+from motorcade.stack.brokers.artemis import Artemis
+from motorcade.stack.brokers.base import Broker, Endpoint, QueueBound
+from motorcade.stack.brokers.external import External, parse_endpoints
+from motorcade.stack.brokers.mosquitto import Mosquitto, find
+from motorcade.stack.kafka import Kafka
+from motorcade.stack.options import StackOptions
+from motorcade.stack.ports import free_ports, require_free
+from motorcade.stack.registry import Registry
+from motorcade.stack.settings import StackSettings
+from motorcade.stack.state import StackState, StateFolder
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is going to run."""
+
+    options: StackOptions
+    folder: StateFolder
+    broker: Broker
+    kafka: Kafka | None
+    registry: Registry
+    state: StackState
+
+    def environment(self, process: str) -> Mapping[str, str]:
+        """MOTORCADE_* variables of one of our processes."""
+        state = self.state
+        settings = {
+            "KAFKA": state.kafka,
+            "REGISTRY_URL": state.registry_url,
+            "BROKERS": ",".join(state.brokers),
+            "BROKERS_CLUSTERED": str(state.clustered).lower(),
+            "MQTT_CREDENTIALS": str(state.credentials or ""),
+            "SIGNALS": str(state.signals or ""),
+            "CLOCK": state.clock,
+            "HTTP_PORT": str(state.http[process]),
+            "DATA_DIR": str(process_data(self.folder)),
+        }
+        return {f"MOTORCADE_{name}": value for name, value in settings.items() if value}
+
+
+def process_data(folder: StateFolder) -> Path:
+    """Where our own processes keep what they keep: the twin's database, models."""
+    return folder.data / "motorcade"
+
+
+def needed_archives(options: StackOptions) -> list[archives.Archive]:
+    """Archives that the options call for."""
+    needed = [archives.REGISTRY]
+    if options.kafka is None:
+        needed.append(archives.KAFKA)
+    if broker_kind(options) == "artemis":
+        needed.append(archives.ARTEMIS)
+    return needed
+
+
+def broker_kind(options: StackOptions) -> str:
+    """The broker that serves: what was asked for, or what the machine has."""
+    if options.broker != "auto":
+        return options.broker
+    return "mosquitto" if find() else "artemis"
+
+
+def make(options: StackOptions, folder: StateFolder, homes: Mapping[str, Path]) -> Plan:
+    """Chooses ports and lays out every server.
+
+    Args:
+        options: what was asked for.
+        folder: the stack's state folder.
+        homes: where each archive can be run from, by name.
+
+    Raises:
+        PortInUseError: a fixed port is taken.
+        SettingsError: the external broker's addresses or credentials cannot be read.
+    """
+    ports = _Ports()
+    registry = Registry(
+        homes[archives.REGISTRY.name],
+        folder.data / "registry",
+        ports.take(options.registry_port, "--registry-port"),
+        ports.take(),
+    )
+    kafka = None
+    if options.kafka is None:
+        kafka = Kafka(
+            homes[archives.KAFKA.name],
+            folder.data / "kafka",
+            ports.take(options.kafka_port, "--kafka-port"),
+            ports.take(),
+        )
+    broker = _broker(options, folder, homes, ports)
+    servers = [program.name for program in broker.programs()]
+    now = time.time_ns() // 1_000_000
+    state = StackState(
+        started=datetime.now().astimezone().isoformat(timespec="seconds"),
+        kafka=options.kafka or (kafka.bootstrap if kafka else ""),
+        kafka_external=kafka is None,
+        registry_url=registry.url,
+        broker=broker.name,
+        brokers=tuple(str(endpoint) for endpoint in broker.endpoints),
+        clustered=broker.clustered,
+        durability=broker.durability,
+        core_port=broker.core_port if isinstance(broker, Artemis) else None,
+        clock=str(RunClock(now, now, options.speedup)),
+        signals=options.signals and options.signals.absolute(),
+        credentials=options.broker_credentials and options.broker_credentials.absolute(),
+        http={name: ports.take() for name in options.processes},
+        servers=(*servers, "registry", *(["kafka"] if kafka else [])),
+    )
+    return Plan(options, folder, broker, kafka, registry, state)
+
+
+def broker_of(state: StackState, folder: StateFolder) -> Broker:
+    """The adapter of a stack that runs, to ask how it is and what it dropped."""
+    endpoints = tuple(
+        Endpoint(host, int(port))
+        for host, _, port in (one.rpartition(":") for one in state.brokers)
+    )
+    ports = tuple(endpoint.port for endpoint in endpoints)
+    if state.broker == "mosquitto":
+        return Mosquitto(folder.data / "mosquitto", ports, QueueBound(0, 0))
+    if state.broker == "artemis":
+        home = StackSettings().cache_folder / archives.ARTEMIS.name
+        return Artemis(
+            archives.unpacked_home(home), folder.data / "artemis", ports[0], state.core_port or 0
+        )
+    return External(endpoints, state.clustered, Credentials.load(state.credentials))
+
+
+@dataclass
+class _Ports:
+    """Ports handed out in this plan: each once."""
+
+    taken: set[int] = field(default_factory=set)
+
+    def take(self, fixed: int | None = None, option: str = "") -> int:
+        port = (
+            free_ports(1, frozenset(self.taken))[0]
+            if fixed is None
+            else require_free(fixed, option)
+        )
+        self.taken.add(port)
+        return port
+
+
+def _broker(
+    options: StackOptions, folder: StateFolder, homes: Mapping[str, Path], ports: _Ports
+) -> Broker:
+    kind = broker_kind(options)
+    first = options.broker_port
+    if kind == "external":
+        assert options.broker_url is not None
+        return External(
+            parse_endpoints(options.broker_url),
+            options.broker_clustered,
+            Credentials.load(options.broker_credentials),
+        )
+    if kind == "artemis":
+        return Artemis(
+            homes[archives.ARTEMIS.name],
+            folder.data / "artemis",
+            ports.take(first, "--broker-port"),
+            ports.take(),
+        )
+    return Mosquitto(
+        folder.data / "mosquitto",
+        tuple(
+            ports.take(None if first is None else first + node, "--broker-port")
+            for node in range(options.broker_nodes)
+        ),
+        QueueBound(options.rate_per_s, options.outage_s),
+    )
