@@ -1,0 +1,237 @@
+"""The twin: the latest of everything about each car, in SQL, written from Kafka."""
+
+import asyncio
+import time
+from typing import Annotated
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.abc import ConsumerRebalanceListener
+from prometheus_client import Counter, Histogram
+from pydantic import Field
+
+from motorcade.fleet.avro import PREDICTIONS_SUBJECT, TELEMETRY_SUBJECT
+from motorcade.fleet.catalogue import load_catalogue
+from motorcade.fleet.columns import schema_id_of
+from motorcade.fleet.errors import DecodeError
+from motorcade.fleet.predictions import PredictionAvro
+from motorcade.fleet.settings import ProcessSettings
+from motorcade.fleet.telemetry import TelemetryAvro
+from motorcade.fleet.topics import TELEMETRY
+from motorcade.runtime.failpoint import failpoint
+from motorcade.runtime.kafka import Record, TopicPartition, consumer, read_all, started
+from motorcade.runtime.registry import schema_by_id, schema_id
+from motorcade.runtime.service import Service, run
+from motorcade.streaming.malformed import Log, Malformed
+from motorcade.streaming.twin_fold import TOPICS, Fold
+from motorcade.streaming.twin_store import Position, Store, TwinError
+
+_CONSUMED = Counter("motorcade_twin_records_total", "Records read into the twin", ["topic"])
+_ROWS = Counter("motorcade_twin_rows_total", "Rows written", ["table"])
+_WRITE_SECONDS = Histogram("motorcade_twin_write_seconds", "Time of one SQL transaction")
+
+_GROUP = "twin"
+_POLL_MS = 100
+#: Records folded before a write comes early, so that a long backlog takes bounded memory.
+_MAX_FOLDED = 20_000
+
+
+class Settings(ProcessSettings):
+    """Settings of the twin process."""
+
+    #: SQLAlchemy URL of the database; twin.db in the data folder when unset.
+    twin_url: str = ""
+    #: Seconds between writes; a car's messages in between cost one row.
+    twin_flush_s: Annotated[float, Field(gt=0, le=60)] = 0.5
+
+    @property
+    def url(self) -> str:
+        return self.twin_url or f"sqlite:///{(self.data_dir / 'twin.db').absolute()}"
+
+    def open(self, *, create: bool = True) -> Store:
+        """Open the database, making the default one and its folder unless told not to.
+
+        Raises:
+            TwinError: it cannot be opened, or is not there.
+        """
+        if not self.twin_url:
+            if not create and not (self.data_dir / "twin.db").exists():
+                raise TwinError(
+                    f"There is no twin in {self.data_dir}.",
+                    "Start the stack (motorcade up), or name the database (--database).",
+                )
+            try:
+                self.data_dir.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise TwinError(
+                    f"The data folder {self.data_dir} cannot be made: {error.strerror}.",
+                    "Set MOTORCADE_DATA_DIR to a folder that can be written.",
+                ) from error
+        return Store(self.url)
+
+
+class Intake:
+    """Decodes records into a fold, learning writers' schemas from the registry on the way."""
+
+    def __init__(self, settings: ProcessSettings, telemetry: TelemetryAvro, fold: Fold) -> None:
+        self._settings = settings
+        self._telemetry = telemetry
+        self.fold = fold
+
+    @classmethod
+    async def start(cls, settings: ProcessSettings, log: Log) -> "Intake":
+        """Ask the registry for our own schemas.
+
+        Raises:
+            MotorcadeError: the registry does not answer, or lacks them.
+        """
+        catalogue = load_catalogue(settings.signals)
+        telemetry = TelemetryAvro(
+            catalogue, await schema_id(settings, catalogue, TELEMETRY_SUBJECT)
+        )
+        predictions = PredictionAvro(
+            catalogue, await schema_id(settings, catalogue, PREDICTIONS_SUBJECT)
+        )
+        fold = Fold(catalogue, telemetry, predictions, Malformed(log, "twin"))
+        return cls(settings, telemetry, fold)
+
+    async def add(self, records: list[Record]) -> None:
+        """Fold records of one partition."""
+        topic = records[0].topic
+        if topic == TELEMETRY:
+            await self._learn(records)
+        self.fold.add(records)
+        _CONSUMED.labels(topic).inc(len(records))
+
+    async def _learn(self, records: list[Record]) -> None:
+        for number in {bytes(record.value[:5]) for record in records if record.value}:
+            try:
+                found = schema_id_of(number)
+                if not self._telemetry.knows(found):
+                    self._telemetry.learn(found, await schema_by_id(self._settings, found))
+            except DecodeError:
+                continue  # the fold reports the record
+
+
+class _Twin(ConsumerRebalanceListener):
+    """Reads, folds, writes SQL, then commits."""
+
+    def __init__(self, service: Service, store: Store, intake: Intake, flush_s: float) -> None:
+        self._service = service
+        self._store = store
+        self._intake = intake
+        self._flush_s = flush_s
+        #: Held while a batch is under way, so that a rebalance never sees half of one.
+        self._busy = asyncio.Lock()
+        self._next: dict[TopicPartition, int] = {}
+        self._folded = 0
+        self._consumer: AIOKafkaConsumer
+
+    async def run(self) -> None:
+        service = self._service
+        service.ready("kafka", False)
+        client = consumer(service.settings, group=_GROUP)
+        async with started(client, service.settings) as self._consumer:
+            self._consumer.subscribe(list(TOPICS), listener=self)
+            flushed_at = time.monotonic()
+            while not service.stopping.is_set():
+                async with self._busy:
+                    await self._read()
+                    now = time.monotonic()
+                    if now - flushed_at >= self._flush_s or self._folded >= _MAX_FOLDED:
+                        await self._flush()
+                        flushed_at = now
+                await asyncio.sleep(self._flush_s / 10)
+            async with self._busy:
+                await self._flush()
+
+    async def on_partitions_revoked(self, _revoked: list[TopicPartition]) -> None:
+        async with self._busy:
+            self._service.ready("kafka", False)
+            await self._flush()
+
+    async def on_partitions_assigned(self, assigned: list[TopicPartition]) -> None:
+        """Go on where the database stands: what Kafka has committed may be another database's."""
+        async with self._busy:
+            stands = await asyncio.to_thread(self._store.positions)
+            begins = await self._consumer.beginning_offsets(assigned)
+            for tp in assigned:
+                start = stands.get(Position(tp.topic, tp.partition), 0)
+                self._consumer.seek(tp, max(start, begins[tp]))
+            self._service.ready("kafka", True)
+            self._service.log.info("assigned", partitions=len(assigned))
+
+    async def _read(self) -> None:
+        fetched = await self._consumer.getmany(timeout_ms=_POLL_MS, max_records=5000)
+        for tp, records in fetched.items():
+            await self._intake.add(records)
+            self._next[tp] = records[-1].offset + 1
+            self._folded += len(records)
+
+    async def _flush(self) -> None:
+        if not self._next:
+            return
+        await write(self._store, self._intake.fold, self._next)
+        failpoint("twin.before-commit")
+        await self._consumer.commit(dict(self._next))
+        self._next.clear()
+        self._folded = 0
+
+
+async def write(store: Store, fold: Fold, next_offsets: dict[TopicPartition, int]) -> None:
+    """Write what was folded, and how far it goes, in one transaction."""
+    began = time.monotonic()
+    rows = fold.take()
+    positions = {Position(tp.topic, tp.partition): at for tp, at in next_offsets.items()}
+    await asyncio.to_thread(store.write, rows, positions)
+    for table, written in rows.items():
+        _ROWS.labels(table.name).inc(len(written))
+    _WRITE_SECONDS.observe(time.monotonic() - began)
+
+
+async def rebuild(settings: ProcessSettings, store: Store, log: Log) -> int:
+    """Clear a twin and build it from what Kafka holds, up to the ends at the call.
+
+    A twin process may write the same database meanwhile: writes commute.
+
+    Returns:
+        How many records were read.
+
+    Raises:
+        MotorcadeError: Kafka, the registry or the database does not answer.
+    """
+    intake = await Intake.start(settings, log)
+    await asyncio.to_thread(store.clear)
+    next_offsets: dict[TopicPartition, int] = {}
+    total = folded = 0
+    async for records in read_all(settings, TOPICS):
+        await intake.add(records)
+        next_offsets[TopicPartition(records[0].topic, records[0].partition)] = (
+            records[-1].offset + 1
+        )
+        total += len(records)
+        folded += len(records)
+        if folded >= _MAX_FOLDED:
+            await write(store, intake.fold, next_offsets)
+            folded = 0
+    await write(store, intake.fold, next_offsets)
+    return total
+
+
+async def _body(service: Service) -> None:
+    settings = service.settings
+    assert isinstance(settings, Settings)
+    store = await asyncio.to_thread(settings.open)
+    intake = await Intake.start(settings, service.log)
+    try:
+        await _Twin(service, store, intake, settings.twin_flush_s).run()
+    finally:
+        store.close()
+
+
+def main(settings: Settings) -> None:
+    """Run the twin process until it is told to stop."""
+    run("twin", settings, _body)
+
+
+if __name__ == "__main__":
+    main(Settings())

@@ -1,0 +1,347 @@
+"""The twin's tables in SQL, and the one way they are written: the highest order wins.
+
+Every row has an order, a tuple that rises with what it says of the car and, where that is equal,
+with the record's offset. A write takes effect only above the order that is stored, so writes
+commute: replays, repeats and reorders end in the same rows.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Engine,
+    Float,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    create_engine,
+    delete,
+    event,
+    select,
+    tuple_,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from motorcade.fleet.errors import MotorcadeError
+
+_BUSY_TIMEOUT_S = 30
+
+
+class TwinError(MotorcadeError):
+    """The twin's database cannot be opened, read or written."""
+
+
+metadata = MetaData()
+
+
+def _table(name: str, keys: Sequence[Column[Any]], *columns: Column[Any]) -> Table:
+    offset = Column("record_offset", BigInteger, nullable=False)
+    return Table(name, metadata, *keys, *columns, offset)
+
+
+def _key(name: str, length: int, **options: Any) -> Column[Any]:
+    return Column(name, String(length), primary_key=True, **options)
+
+
+def _long(name: str) -> Column[Any]:
+    return Column(name, BigInteger, nullable=False)
+
+
+def _text(name: str) -> Column[Any]:
+    return Column(name, Text, nullable=False)
+
+
+#: Latest telemetry; `signals` is a JSON object of the signals that were present.
+vehicle = _table(
+    "vehicle",
+    [_key("vin", 17)],
+    _long("boot"),
+    _long("seq"),
+    _long("time"),
+    _long("due"),
+    _text("signals"),
+)
+#: Latest prediction; score is null when it was not scored, `contributions` is a JSON list.
+health = _table(
+    "health",
+    [_key("vin", 17)],
+    _long("boot"),
+    _long("seq"),
+    _long("time"),
+    _long("due"),
+    Column("score", Float),
+    Column("threshold", Float),
+    Column("coverage", Float, nullable=False),
+    _text("model"),
+    _long("version"),
+    _text("reason"),
+    _text("contributions"),
+)
+#: Latest birth or will; offline comes after online within one connection.
+connection = _table(
+    "connection",
+    [_key("vin", 17)],
+    _long("boot"),
+    _long("connection"),
+    Column("offline", Boolean, nullable=False),
+    _text("endpoint"),
+    _text("firmware"),
+)
+#: One row when an alert was raised, another when it was cleared; open without the second.
+alert = _table(
+    "alert",
+    [_key("vin", 17), _key("id", 64), _key("action", 16)],
+    _text("kind"),
+    _text("severity"),
+    _text("advice"),
+    _long("evidence_partition"),
+    _long("evidence_offset"),
+    _long("boot"),
+    _long("seq"),
+    _long("time"),
+    _long("due"),
+    Column("score", Float, nullable=False),
+    Column("threshold", Float, nullable=False),
+    _text("model"),
+    _long("version"),
+    _text("signals"),
+)
+#: Latest report of each trouble code.
+dtc = _table(
+    "dtc",
+    [_key("vin", 17), _key("code", 16)],
+    _long("boot"),
+    _long("time"),
+    _long("due"),
+    _text("kind"),
+    _text("description"),
+)
+command = _table(
+    "command",
+    [_key("vin", 17), _key("id", 64)],
+    _text("name"),
+    _long("issued"),
+    _long("expires"),
+    _text("parameters"),
+)
+#: What became of a command. `rank` puts final states above others and the first of them highest.
+command_status = _table(
+    "command_status",
+    [_key("vin", 17), _key("id", 64)],
+    Column("status", String(16), nullable=False),
+    _long("time"),
+    _text("reason"),
+    _long("rank"),
+)
+#: Next offset of each partition, written with the rows: a twin that was dropped starts over.
+position = Table(
+    "position",
+    metadata,
+    Column("topic", String(249), primary_key=True),
+    Column("partition", Integer, primary_key=True),
+    Column("next_offset", BigInteger, nullable=False),
+)
+
+#: Columns of each table's order, most significant first.
+ORDER: dict[Table, tuple[str, ...]] = {
+    vehicle: ("boot", "seq", "record_offset"),
+    health: ("boot", "seq", "record_offset"),
+    connection: ("boot", "connection", "offline", "record_offset"),
+    alert: ("record_offset",),
+    dtc: ("boot", "time", "record_offset"),
+    command: ("record_offset",),
+    command_status: ("rank",),
+}
+
+Row = Mapping[str, Any]
+
+
+class Position(NamedTuple):
+    """A partition of a topic."""
+
+    topic: str
+    partition: int
+
+
+class Store:
+    """A twin's database. Methods block; call them from a thread.
+
+    Args:
+        url: SQLAlchemy's, such as sqlite:////var/lib/motorcade/twin.db or postgresql+psycopg://…
+
+    Raises:
+        TwinError: the database cannot be opened; so do all methods when it fails.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            self.engine = _engine(url)
+            metadata.create_all(self.engine)
+            insert = _insert_of(self.engine)
+        except (SQLAlchemyError, ArgumentError, ImportError) as error:
+            raise TwinError(
+                f"The twin's database {_shown(url)} cannot be opened: {_cause(error)}.",
+                "Check that its folder exists and is writable, or the database's address.",
+            ) from error
+        self._upserts = {table: _upsert(insert, table, order) for table, order in ORDER.items()}
+        self._move = _upsert(insert, position, ())
+
+    def close(self) -> None:
+        """Close the database."""
+        self.engine.dispose()
+
+    def write(
+        self, rows: Mapping[Table, Sequence[Row]], next_offsets: Mapping[Position, int]
+    ) -> None:
+        """Write rows and positions in one transaction; rows below what is stored change nothing.
+
+        Within one call a table's rows have distinct keys.
+        """
+        moves = [
+            {"topic": p.topic, "partition": p.partition, "next_offset": offset}
+            for p, offset in next_offsets.items()
+        ]
+        with self._transaction() as connection:
+            for table in ORDER:
+                if rows.get(table):
+                    connection.execute(self._upserts[table], list(rows[table]))
+            if moves:
+                connection.execute(self._move, moves)
+
+    def positions(self) -> dict[Position, int]:
+        """Next offset of every partition that rows were written of."""
+        with self._transaction() as connection:
+            found = connection.execute(select(position)).all()
+        return {Position(row.topic, row.partition): row.next_offset for row in found}
+
+    def clear(self) -> None:
+        """Delete every row."""
+        with self._transaction() as connection:
+            for table in metadata.sorted_tables:
+                connection.execute(delete(table))
+
+    def rows(self, table: Table, *, vin: str | None = None) -> list[dict[str, Any]]:
+        """A table's rows, or those of one car, in the order of their keys."""
+        query = select(table).order_by(*table.primary_key.columns)
+        if vin is not None:
+            query = query.where(table.c.vin == vin)
+        with self._transaction() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+    def vins(self) -> list[str]:
+        """Every car that any table knows, in order."""
+        with self._transaction() as connection:
+            return sorted(
+                {v for t in ORDER for v in connection.scalars(select(t.c.vin).distinct())}
+            )
+
+    def _transaction(self) -> AbstractContextManager[Connection]:
+        return _Transaction(self.engine)
+
+
+class _Transaction(AbstractContextManager[Connection]):
+    """A transaction whose failures are TwinErrors."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._begun = engine.begin()
+
+    def __enter__(self) -> Connection:
+        try:
+            return self._begun.__enter__()
+        except SQLAlchemyError as error:
+            raise self._failure(error) from error
+
+    def __exit__(self, *raised: Any) -> None:
+        try:
+            self._begun.__exit__(*raised)
+        except SQLAlchemyError as error:
+            raise self._failure(error) from error
+        if isinstance(raised[1], SQLAlchemyError):
+            raise self._failure(raised[1]) from raised[1]
+
+    def _failure(self, error: SQLAlchemyError) -> TwinError:
+        return TwinError(
+            f"The twin's database {_shown(str(self._engine.url))}: {_cause(error)}.",
+            "Check its disk and rights; motorcade twin rebuild makes it anew from Kafka.",
+        )
+
+
+def differences(first: Store, second: Store) -> list[str]:
+    """What differs between two twins, row by row; empty when they are equal."""
+    found: list[str] = []
+    for table in ORDER:
+        keys = [column.name for column in table.primary_key.columns]
+        a, b = _by_key(first.rows(table), keys), _by_key(second.rows(table), keys)
+        found += [
+            f"{table.name} {key}: {a.get(key)} is not {b.get(key)}"
+            for key in sorted(a.keys() | b.keys())
+            if a.get(key) != b.get(key)
+        ]
+    return found
+
+
+def _by_key(rows: Iterable[Row], keys: list[str]) -> dict[tuple[Any, ...], Row]:
+    return {tuple(row[key] for key in keys): row for row in rows}
+
+
+def _engine(url: str) -> Engine:
+    engine = create_engine(url)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _prepare_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _: object) -> None:
+    # WAL: the console and `motorcade twin show` read while the process writes.
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_S * 1000}")
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.close()
+
+
+def _insert_of(engine: Engine) -> Callable[[Table], Any]:
+    dialects: dict[str, Callable[[Table], Any]] = {
+        "sqlite": sqlite.insert,
+        "postgresql": postgresql.insert,
+    }
+    if engine.dialect.name not in dialects:
+        raise TwinError(
+            f"The twin does not know the database dialect {engine.dialect.name!r}.",
+            f"Use one of: {', '.join(dialects)}.",
+        )
+    return dialects[engine.dialect.name]
+
+
+def _upsert(insert: Callable[[Table], Any], table: Table, order: tuple[str, ...]) -> Any:
+    """Insert, or update where the new order is above the stored one; with no order, always."""
+    statement = insert(table)
+    new = statement.excluded
+    keys = [column.name for column in table.primary_key.columns]
+    return statement.on_conflict_do_update(
+        index_elements=keys,
+        set_={column.name: new[column.name] for column in table.c if column.name not in keys},
+        where=(
+            tuple_(*(new[name] for name in order)) > tuple_(*(table.c[name] for name in order))
+            if order
+            else None
+        ),
+    )
+
+
+def _cause(error: Exception) -> str:
+    return str(getattr(error, "orig", None) or error).strip().rstrip(".")
+
+
+def _shown(url: str) -> str:
+    """A URL without its password."""
+    before, at, after = url.rpartition("@")
+    return f"{before.partition('://')[0]}://***@{after}" if at else url
