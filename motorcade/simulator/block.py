@@ -162,7 +162,8 @@ class FleetBlock:
 
     def severity(self, rows: Ints) -> Floats:
         """The truth about wear, 0 to 1, shape (n,): for evaluators and tests alone."""
-        return self._state.severity[rows]
+        severity: Floats = self._state.severity[rows]
+        return severity
 
     def _wear(self, row: int, fault: PlannedFault) -> None:
         self._state.wear[row] = NUMBER[fault.kind]

@@ -72,7 +72,8 @@ class Columns:
 
     @property
     def bytes_per_row(self) -> float:
-        return sum(getattr(self, f.name).nbytes for f in fields(self)) / max(1, len(self))
+        size: int = sum(getattr(self, f.name).nbytes for f in fields(self))
+        return size / max(1, len(self))
 
 
 @dataclass

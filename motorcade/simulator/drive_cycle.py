@@ -27,7 +27,8 @@ _WANDER_S, _GRADE_S, _ROUGHNESS_S = 20.0, 60.0, 45.0
 
 def local_hour(longitude: Floats, time_s: float) -> Floats:
     """Solar hour of the day, 0–24: four minutes for each degree of longitude."""
-    return (time_s / 3600 + longitude / 15) % 24
+    hour: Floats = (time_s / 3600 + longitude / 15) % 24
+    return hour
 
 
 def traffic(hour: Floats) -> Floats:

@@ -59,7 +59,7 @@ def advance(build: Build, state: State, time_s: float, dt: float, step: int) -> 
     alternator_w = supply(build, state, hurt, time_s, dt)
     fuel_w, friction_w = run_engine(build, state, hurt, hunt, alternator_w)
     heat(build, state, hurt, fuel_w, friction_w, time_s, dt)
-    roll(build, state, dt)
+    roll(state, dt)
     return failing
 
 
@@ -75,8 +75,9 @@ def read_sensors(build: Build, state: State, names: tuple[str, ...], step: int) 
         value = columns[name]
         share, absolute = _NOISE.get(name, (0.0, 0.0))
         if name == "coolant_temp":
-            # Steam pockets pass the sensor where the coolant is low.
-            out[:, column] = value + noise[column] * (absolute + 3 * (1 - hurt.coolant_fill))
+            # A sensor that steam pockets pass reads the metal, some 20 K hotter (typical).
+            void = 1 - hurt.coolant_fill
+            out[:, column] = value + 18 * void + noise[column] * (absolute + 4 * void)
         elif share or absolute:
             out[:, column] = value + noise[column] * (share * np.abs(value) + absolute)
         else:
@@ -103,7 +104,7 @@ def _engine(build: Build, state: State, hurt: Damage) -> dict[str, Floats]:
 
 def _chassis(build: Build, state: State, hurt: Damage) -> dict[str, Floats]:
     tires = tire_pressures(build, state, hurt)
-    wheels = wheel_accelerations(build, state, hurt)
+    wheels = wheel_accelerations(state, hurt)
     columns = {
         "speed": state.speed_ms,
         "engine_vibration_amplitude": vibration(build, state, hurt),

@@ -20,7 +20,7 @@ _WHEEL_MS2 = 0.32
 _VIBRATION_PER_MS, _VIBRATION_PER_RPM = 78.0, 0.2
 
 
-def roll(build: Build, state: State, dt: float) -> None:
+def roll(state: State, dt: float) -> None:
     """Advance the tires' temperature by `dt` seconds, in place."""
     relax(state.tire_c, state.air_c + 2 + _TIRE_K_PER_MS * state.speed_ms, _TIRE_S, dt)
 
@@ -34,11 +34,11 @@ def tire_pressures(build: Build, state: State, damage: Damage) -> Floats:
     return gauge
 
 
-def wheel_accelerations(build: Build, state: State, damage: Damage) -> Floats:
+def wheel_accelerations(state: State, damage: Damage) -> Floats:
     """Amplitudes in m/s², shape (n, 4), before sensor noise."""
     base = _WHEEL_MS2 * np.sqrt(state.speed_ms) * state.roughness
     wheels = np.repeat(base[:, np.newaxis], 4, axis=1)
-    front = damage.shaft * (0.04 * state.speed_ms + 1.5 * np.abs(state.acceleration))
+    front = damage.shaft * (0.12 * state.speed_ms + 3.0 * np.abs(state.acceleration))
     wheels[:, :2] += front[:, np.newaxis]
     wheels[:, 1] *= 1 + 0.8 * damage.tire_loss  # a soft tire rolls unevenly
     return wheels
@@ -46,7 +46,8 @@ def wheel_accelerations(build: Build, state: State, damage: Damage) -> Floats:
 
 def vibration(build: Build, state: State, damage: Damage) -> Floats:
     """Amplitude at the engine's sensor in mV, shape (n,), before sensor noise."""
-    engine = _VIBRATION_PER_RPM * state.rpm * (0.7 + 0.6 * state.load)
-    running = _VIBRATION_PER_MS * state.speed_ms
+    engine = _VIBRATION_PER_RPM * state.rpm * (0.7 + 0.6 * state.load) * damage.engine_vibration
+    running = _VIBRATION_PER_MS * state.speed_ms * damage.running_vibration
     shaft = 1 + 1.2 * damage.shaft * np.clip(state.load, 0.2, 1)
-    return build.vibration_gain * damage.vibration * shaft * (running + engine)
+    gain: Floats = build.vibration_gain * shaft
+    return gain * (running + engine)

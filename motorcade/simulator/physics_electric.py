@@ -43,4 +43,5 @@ def supply(build: Build, state: State, damage: Damage, time_s: float, dt: float)
     open_v = _EMPTY_V + (_FULL_V - _EMPTY_V) * state.charge - damage.cell_drop_v
     polarised = _POLARISATION_V - build.battery_ohm * damage.resistance * state.draw_a
     np.clip(open_v + polarised, _LOWEST_V, _HIGHEST_V, out=state.battery_v)
-    return alternator * 14.0 / _ALTERNATOR_EFFICIENCY
+    shaft_w: Floats = alternator * 14.0 / _ALTERNATOR_EFFICIENCY
+    return shaft_w

@@ -40,14 +40,15 @@ _FUEL_TO_COOLANT = 0.28
 _FRICTION_TO_COOLANT = 0.3
 _BLOCK_J_PER_K = 60_000.0  # some 100 kg of aluminium and iron that follow the coolant
 _COOLANT_J_PER_K = 22_000.0  # 6 kg of water and glycol at 3.6 kJ/(kg K)
-_BLOCK_W_PER_K = 30.0  # block to the air under the bonnet
+_BLOCK_W_PER_K = 22.0  # block to the air under the bonnet
 _RADIATOR_W_PER_K = (50.0, 13.0)  # standing, and for each m/s of driving wind
 _FAN_W_PER_K = 220.0
 _THERMOSTAT_RANGE_K = 12.0  # wax thermostat, closed to fully open
 _FAN_FROM_C, _FAN_RANGE_K = 98.0, 4.0
-_BOILING_C, _BOIL_W_PER_K = 122.0, 1_500.0  # half glycol at 1.1 bar of cap pressure
-#: Below its level the pump draws air and the flow breaks down faster than the filling.
-_FILL_EXPONENT = 3.0
+_BOILING_C, _BOIL_W_PER_K = 120.0, 6_000.0  # half glycol at 1.1 bar of cap pressure
+#: A centrifugal pump that draws air loses half its flow at some 15 % of void (typical of the head
+#: curves in Gülich, "Centrifugal Pumps", ch. 13), then degrades more slowly.
+_FLOW_LOSS_PER_VOID = 4.0
 _OIL_S = 240.0
 _INTAKE_S = 45.0
 _AIR_S = 300.0
@@ -95,7 +96,8 @@ def run_engine(
     np.divide(air_gs, most_gs, out=state.load)
     # A throttle needs to open further for the same load the faster the engine draws.
     opening = state.load * (0.08 + state.rpm / 6000)
-    np.clip(_CLOSED_THROTTLE + 0.7 * opening, 0, 1, out=state.throttle)
+    throttle = (_CLOSED_THROTTLE + 0.7 * opening) * (1 + damage.hunting * hunt)
+    np.clip(throttle, 0, 1, out=state.throttle)
     return fuel_w, friction_w
 
 
@@ -135,7 +137,7 @@ def _cool(
     opening = np.clip(opening, 0, 1)
     np.clip((temp - _FAN_FROM_C) / _FAN_RANGE_K, 0, 1, out=state.fan)
     blowing = (state.fan > 0) & (state.fan < 1)
-    flow = build.radiator * damage.coolant_fill**_FILL_EXPONENT
+    flow = build.radiator / (1 + _FLOW_LOSS_PER_VOID * (1 - damage.coolant_fill))
     still, wind = _RADIATOR_W_PER_K
     radiator = flow * (still + wind * state.speed_ms + _FAN_W_PER_K * state.fan)
     conductance = _BLOCK_W_PER_K + opening * radiator

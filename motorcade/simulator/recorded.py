@@ -82,7 +82,7 @@ class RecordedDrive:
 
 
 class Replay:
-    """Several drives, read at once: drive `which[i]` at time `since_ms[i]` after its car started."""
+    """Several drives, read at once: drive `which[i]`, `since_ms[i]` after its car started."""
 
     def __init__(self, drives: Sequence[RecordedDrive], signals: int) -> None:
         self._signals = signals
