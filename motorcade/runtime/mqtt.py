@@ -9,7 +9,7 @@ fixed delay, swallow what a callback raises, and cannot bind a source address.
 import asyncio
 import logging
 import random
-from collections import deque
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,23 +18,20 @@ from typing import Any, NamedTuple
 
 import gmqtt
 import yaml
-from gmqtt.mqtt.connection import MQTTConnection
 from gmqtt.mqtt.constants import MQTTCommands
 from gmqtt.mqtt.package import Package
-from gmqtt.mqtt.protocol import MQTTProtocol
-from gmqtt.mqtt.utils import ConnectionState
 from gmqtt.subscription import Subscription
 
 from motorcade.fleet.errors import SettingsError, UnreachableError
 from motorcade.runtime import mqtt_packets as packets
+from motorcade.runtime.mqtt_connection import Connection, Protocol
 from motorcade.runtime.mqtt_errors import MqttOffline, MqttRefused, MqttTooLarge, MqttWindowFull
+from motorcade.runtime.mqtt_outbox import MAX_PACKET_ID, Outbox
 from motorcade.runtime.mqtt_packets import Properties
 
 _BACKOFF_BASE_S = 0.5
 _BACKOFF_CAP_S = 30.0
 _CONNACK_TIMEOUT_S = 10.0
-_FLUSH_S = 1.0
-_MAX_PACKET_ID = 65535
 _FAILURE = 0x80
 
 NO_MATCHING_SUBSCRIBERS = 0x10
@@ -95,48 +92,6 @@ class Will(NamedTuple):
     properties: Mapping[str, Any] = MappingProxyType({})
 
 
-class _PacketIds:
-    """Packet ids of one session, 1 to 65535; the window is counted by the session, not here."""
-
-    __slots__ = ("_last", "used")
-
-    def __init__(self) -> None:
-        self.used: set[int] = set()
-        self._last = 0
-
-    def next_id(self) -> int:
-        while True:
-            self._last = self._last % _MAX_PACKET_ID + 1
-            if self._last not in self.used:
-                self.used.add(self._last)
-                return self._last
-
-
-class _Connection(MQTTConnection):  # type: ignore[misc]
-    """A connection whose close is bounded: a dead peer never takes the bytes still to be sent."""
-
-    async def close(self) -> None:
-        self.forget()
-        self._transport.close()
-        try:
-            async with asyncio.timeout(_FLUSH_S):
-                await self._protocol.closed
-        except (OSError, TimeoutError):
-            self._transport.abort()
-
-    def forget(self) -> None:
-        """Stop the keepalive timer, which would hold a lost connection in memory."""
-        if self._keep_connection_callback:
-            self._keep_connection_callback.cancel()
-
-    def abort(self) -> None:
-        self.forget()
-        self._transport.abort()
-
-    def write(self, data: bytes) -> None:
-        self._protocol.write_data(data)
-
-
 def _ignore(*_: object) -> None:
     """The callback of who does not listen."""
 
@@ -159,27 +114,27 @@ class MqttSession:
 
     __slots__ = (
         "__weakref__",
+        "_attempts",
         "_clean_start",
         "_closing",
         "_connack",
+        "_connected_at",
         "_connection",
         "_credentials",
         "_filters",
         "_host",
-        "_ids",
         "_keepalive_s",
         "_local_address",
         "_maximum_packet",
+        "_outbox",
+        "_paused",
         "_port",
         "_receive_maximum",
         "_reconnect",
         "_reconnecting",
-        "_resend",
         "_session_expiry_s",
         "_subacks",
-        "_unacknowledged",
         "_will",
-        "_window",
         "client_id",
         "connected",
         "endpoint",
@@ -231,16 +186,16 @@ class MqttSession:
         #: Rises with each connection: packet ids received belong to one generation.
         self.generation = 0
 
-        self._ids = _PacketIds()
-        self._connection: _Connection | None = None
+        self._outbox = Outbox()
+        self._paused = False
+        self._connection: Connection | None = None
         self._connack: asyncio.Future[packets.Connack] | None = None
         self._subacks: dict[int, asyncio.Future[tuple[int, ...]]] = {}
         self._filters: dict[str, int] = {}
-        self._unacknowledged: dict[int, bytes] = {}
-        self._resend: deque[int] = deque()
-        self._window = _MAX_PACKET_ID
         self._maximum_packet = 0
         self._reconnecting: asyncio.Task[None] | None = None
+        self._attempts = 0
+        self._connected_at = 0.0
         self._closing = False
 
     # -- what callers do ------------------------------------------------------------------------
@@ -290,7 +245,7 @@ class MqttSession:
             codes = await answer
         finally:
             self._subacks.pop(packet_id, None)
-            self._ids.used.discard(packet_id)
+            self._outbox.free(packet_id)
         for name, code in zip(filters, codes, strict=True):
             if code >= _FAILURE:
                 raise MqttRefused(f"the subscription {name}", code, self.endpoint)
@@ -308,21 +263,21 @@ class MqttSession:
         """
         if not self.connected or self._connection is None:
             raise self._offline("publish")
-        if qos and len(self._unacknowledged) >= self._window:
+        if qos and self._outbox.full:
             raise MqttWindowFull(
-                f"{self.client_id}: {len(self._unacknowledged)} messages wait for their PUBACK, "
+                f"{self.client_id}: {len(self._outbox)} messages wait for their PUBACK, "
                 f"as many as {self.endpoint} allows."
             )
-        packet_id = self._ids.next_id() if qos else 0
+        packet_id = self._outbox.next_id() if qos else 0
         packet = packets.publish(topic, payload, packet_id, retain=retain, properties=properties)
         if 0 < self._maximum_packet < len(packet):
-            self._ids.used.discard(packet_id)
+            self._outbox.free(packet_id)
             raise MqttTooLarge(
                 f"{self.client_id}: a packet of {len(packet)} bytes on {topic} exceeds the "
                 f"maximum of {self._maximum_packet} bytes that {self.endpoint} takes."
             )
         if packet_id:
-            self._unacknowledged[packet_id] = packet
+            self._outbox.add(packet_id, packet)
         self._connection.write(packet)
         return packet_id
 
@@ -330,6 +285,22 @@ class MqttSession:
         """Send PUBACKs in one write; nothing when the connection they belong to is gone."""
         if generation == self.generation and self._connection is not None and packet_ids:
             self._connection.write(packets.pubacks(packet_ids))
+
+    def pause(self) -> None:
+        """Read nothing from the broker until `resume`; TCP then holds it back.
+
+        receive-maximum alone does not bound what waits here: mosquitto 2.0.11 answers every PUBACK
+        with as many queued messages as the whole window.
+        """
+        self._paused = True
+        if self.connected and self._connection is not None:
+            self._connection.pause()
+
+    def resume(self) -> None:
+        """Read again."""
+        self._paused = False
+        if self._connection is not None:
+            self._connection.resume()
 
     async def disconnect(self, *, reason_code: int = 0) -> None:
         """End the connection in order; unacknowledged messages are forgotten."""
@@ -351,7 +322,7 @@ class MqttSession:
     @property
     def in_flight(self) -> int:
         """Published messages that wait for their PUBACK."""
-        return len(self._unacknowledged)
+        return len(self._outbox)
 
     # -- connections ----------------------------------------------------------------------------
 
@@ -361,15 +332,13 @@ class MqttSession:
         self._connack = loop.create_future()
         async with asyncio.timeout(_CONNACK_TIMEOUT_S):
             transport, protocol = await loop.create_connection(
-                partial(MQTTProtocol, connection_state=ConnectionState(), id_generator=self._ids),
+                partial(Protocol, self._outbox),
                 self._host,
                 self._port,
                 local_addr=(self._local_address, 0) if self._local_address else None,
             )
             # gmqtt points the handler, which is this session, at the new connection.
-            connection = _Connection(
-                transport, protocol, self._clean_start, self._keepalive_s, self
-            )
+            connection = Connection(transport, protocol, self._clean_start, self._keepalive_s, self)
             try:
                 await self._handshake(connection)
             except BaseException:
@@ -379,7 +348,7 @@ class MqttSession:
                     self.connected = False
                 raise
 
-    async def _handshake(self, connection: _Connection) -> None:
+    async def _handshake(self, connection: Connection) -> None:
         assert self._connack is not None
         will = self._will and gmqtt.Message(
             self._will.topic,
@@ -400,7 +369,7 @@ class MqttSession:
         answer = await self._connack
         if answer.reason_code:
             raise MqttRefused(f"the client {self.client_id}", answer.reason_code, self.endpoint)
-        self._window = answer.properties.get("receive_maximum", _MAX_PACKET_ID)
+        self._outbox.window = answer.properties.get("receive_maximum", MAX_PACKET_ID)
         self._maximum_packet = answer.properties.get("maximum_packet_size", 0)
         if keepalive_s := answer.properties.get("server_keep_alive"):
             connection.keepalive = keepalive_s
@@ -408,21 +377,11 @@ class MqttSession:
             for qos in set(self._filters.values()):
                 await self.subscribe([f for f, q in self._filters.items() if q == qos], qos)
         self.connected = True
-        self._send_again(duplicate=answer.session_present)
+        self._connected_at = time.monotonic()
+        self._outbox.send_again(connection.write, duplicate=answer.session_present)
+        if self._paused:
+            connection.pause()
         self.on_connected(self, answer.session_present)
-
-    def _send_again(self, *, duplicate: bool) -> None:
-        """Send what the last connection left unacknowledged, as far as the window goes."""
-        if duplicate:
-            for packet_id, packet in self._unacknowledged.items():
-                self._unacknowledged[packet_id] = bytes((packet[0] | packets.DUP,)) + packet[1:]
-        self._resend = deque(self._unacknowledged)
-        for _ in range(min(self._window, len(self._resend))):
-            self._write_next()
-
-    def _write_next(self) -> None:
-        assert self._connection is not None
-        self._connection.write(self._unacknowledged[self._resend.popleft()])
 
     def _lost(self, reason_code: int | None) -> None:
         """The connection is over, by the broker's DISCONNECT or because the socket closed."""
@@ -442,37 +401,38 @@ class MqttSession:
         self.on_disconnected(self, reason_code)
 
     async def _come_back(self) -> None:
-        attempt = 0
+        # Two clients of one id take the session from each other, and not every broker says so
+        # (mosquitto 2.0.11 closes without 0x8E): a short life does not end the back-off.
+        if time.monotonic() - self._connected_at > _BACKOFF_CAP_S:
+            self._attempts = 0
         while True:
-            await asyncio.sleep(_backoff_s(attempt))
+            await asyncio.sleep(_backoff_s(self._attempts))
+            self._attempts += 1
             try:
                 await self._open()
                 return
             except (OSError, TimeoutError, MqttOffline):
-                attempt += 1
+                continue
             except MqttRefused as refusal:
                 if refusal.reason_code not in _TRANSIENT:
                     self.on_disconnected(self, refusal.reason_code)
                     return
-                attempt += 1
 
     def _end(self) -> None:
         self._closing = True
         if self._reconnecting is not None:
             self._reconnecting.cancel()
             self._reconnecting = None
-        self._ids.used.difference_update(self._unacknowledged)
-        self._unacknowledged.clear()
-        self._resend.clear()
+        self._outbox.clear()
 
     # -- what gmqtt calls: the session is its packet handler --------------------------------------
 
     @property
-    def current_connection(self) -> _Connection | None:
+    def current_connection(self) -> Connection | None:
         """gmqtt drops the packets of every other connection."""
         return self._connection
 
-    def set_connection(self, connection: _Connection) -> None:
+    def set_connection(self, connection: Connection) -> None:
         """gmqtt announces a new connection."""
         self._connection = connection
 
@@ -493,10 +453,8 @@ class MqttSession:
             self.on_message(self, *message)
         elif kind == MQTTCommands.PUBACK:
             packet_id, reason_code = packets.parse_puback(body)
-            if self._unacknowledged.pop(packet_id, None) is not None:
-                self._ids.used.discard(packet_id)
-                if self._resend:
-                    self._write_next()
+            assert self._connection is not None
+            if self._outbox.acknowledged(packet_id, self._connection.write):
                 self.on_puback(self, packet_id, reason_code)
         elif kind == MQTTCommands.CONNACK:
             if self._connack is not None and not self._connack.done():
