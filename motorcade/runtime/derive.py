@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.errors import CommitFailedError
 from prometheus_client import Counter, Histogram
 
 from motorcade.fleet.errors import MotorcadeError
@@ -104,6 +105,8 @@ class _Loop(ConsumerRebalanceListener):
         self._max_records = max_records
         #: Held while a batch is under way, so that a rebalance never sees half of one.
         self._busy = asyncio.Lock()
+        #: Rises with every rebalance: what was fetched in an earlier epoch is fetched again.
+        self._epoch = 0
         #: Next source offset to commit, by partition.
         self._next: dict[int, int] = {}
         self._committed: dict[int, int] = {}
@@ -126,11 +129,10 @@ class _Loop(ConsumerRebalanceListener):
             committed_at = time.monotonic()
             while not service.stopping.is_set():
                 await asyncio.sleep(self._linger_s)
+                epoch = self._epoch
+                fetched = await self._fetch()
                 async with self._busy:
-                    fetched = await self._consumer.getmany(
-                        timeout_ms=_POLL_MS, max_records=self._max_records
-                    )
-                    if fetched:
+                    if fetched and epoch == self._epoch:
                         await self._batch(fetched)
                     if time.monotonic() - committed_at >= _COMMIT_EVERY_S:
                         await self._commit()
@@ -138,18 +140,40 @@ class _Loop(ConsumerRebalanceListener):
             async with self._busy:
                 await self._commit()
 
+    async def _fetch(self) -> dict[TopicPartition, list[Record]]:
+        """The next records; nothing once the process is to stop, even amid a rebalance."""
+        fetch = asyncio.ensure_future(
+            self._consumer.getmany(timeout_ms=_POLL_MS, max_records=self._max_records)
+        )
+        stopping = asyncio.ensure_future(self._service.stopping.wait())
+        await asyncio.wait({fetch, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if fetch.done():
+            records: dict[TopicPartition, list[Record]] = fetch.result()
+            return records
+        fetch.cancel()
+        return {}
+
     async def on_partitions_revoked(self, revoked: list[TopicPartition]) -> None:
         async with self._busy:
+            self._epoch += 1
             self._service.ready("kafka", False)
             await self._commit()
             for tp in revoked:
                 self._forget(tp.partition)
 
     async def on_partitions_assigned(self, assigned: list[TopicPartition]) -> None:
-        async with self._busy:
-            await self._recover(assigned)
-            self._service.ready("kafka", True)
-            self._service.log.info("assigned", partitions=sorted(tp.partition for tp in assigned))
+        # aiokafka logs what a listener raises and goes on; a partition that was not recovered
+        # must not be worked on.
+        try:
+            async with self._busy:
+                await self._recover(assigned)
+                self._epoch += 1
+        except Exception as error:  # noqa: BLE001
+            self._service.fail(error)
+            return
+        self._service.ready("kafka", True)
+        self._service.log.info("assigned", partitions=sorted(tp.partition for tp in assigned))
 
     def _forget(self, partition: int) -> None:
         self._step.revoked(partition)
@@ -174,7 +198,7 @@ class _Loop(ConsumerRebalanceListener):
             if committed > ends[tp]:
                 raise MotorcadeError(
                     f"Group {step.group} committed offset {committed} of {tp.topic} partition "
-                    f"{tp.partition}, which ends at {ends[tp]}: the topic was created anew.",
+                    f"{tp.partition}, which ends at {ends[tp]}: the topic lost records or was created anew.",
                     "Delete the group's offsets, or use a new group.",
                 )
             for topic in step.outputs:
@@ -254,6 +278,12 @@ class _Loop(ConsumerRebalanceListener):
             for partition, offset in self._next.items()
             if offset > self._committed.get(partition, -1)
         }
-        if changed:
+        if not changed:
+            return
+        try:
             await self._consumer.commit(changed)
+        except CommitFailedError:
+            # The group moved on. Whoever has the partition now finds our outputs by their source.
+            self._service.log.warning("commit refused by the group", offsets=len(changed))
+        else:
             self._committed.update({tp.partition: offset for tp, offset in changed.items()})

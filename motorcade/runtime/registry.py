@@ -35,7 +35,7 @@ async def schema_id(settings: ProcessSettings, catalogue: Catalogue, subject: st
             f"{catalogue.name!r} for subject {subject}: {error.error_message}.",
             "Register it first: motorcade topics.",
         ) from error
-    except Exception as error:  # noqa: BLE001 - of whichever HTTP library the client found
+    except Exception as error:
         raise _unreachable(settings, error) from error
 
 
@@ -61,7 +61,7 @@ async def schema_by_id(settings: ProcessSettings, number: int) -> dict[str, Any]
             f"The registry at {settings.registry_url} has no schema {number}: "
             f"{error.error_message}."
         ) from error
-    except Exception as error:  # noqa: BLE001 - of whichever HTTP library the client found
+    except Exception as error:
         raise _unreachable(settings, error) from error
 
 

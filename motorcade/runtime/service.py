@@ -50,9 +50,13 @@ class Service:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            self._failure = self._failure or task.exception()
-            self.stopping.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.fail(error)
+
+    def fail(self, error: BaseException) -> None:
+        """Stop the process with an error; the first one counts."""
+        self._failure = self._failure or error
+        self.stopping.set()
 
     async def close(self) -> None:
         """Cancel background work and raise what made it fail, if anything did."""
