@@ -38,7 +38,7 @@ Phase = Literal["waiting", "starting", "ready", "failed"]
 _READY_S = 120
 _POLL_S = 0.1
 #: A program that ended this often while it was being started is not going to start.
-_CRASHES_AT_START = 3
+_CRASHES_AT_START = 2
 
 
 @dataclass(frozen=True)
@@ -218,10 +218,10 @@ class _Parts:
             return not missing
 
         with self._reported(name, f"http://127.0.0.1:{port}/metrics"):
-            folder = planning.process_data(self.plan.folder)
-            self.plan.folder.keeper.add(
-                processes.program(name, self.plan.environment(name), folder)
-            )
+            folder = self.plan.folder
+            environment = planning.environment(self.plan.state, folder, name)
+            data = planning.process_data(folder)
+            folder.keeper.add(processes.program(name, environment, data))
             await self._until_ready([name], ready, missing)
 
     async def _until_ready(

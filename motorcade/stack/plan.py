@@ -32,21 +32,28 @@ class Plan:
     registry: Registry
     state: StackState
 
-    def environment(self, process: str) -> Mapping[str, str]:
-        """MOTORCADE_* variables of one of our processes."""
-        state = self.state
-        settings = {
-            "KAFKA": state.kafka,
-            "REGISTRY_URL": state.registry_url,
-            "BROKERS": ",".join(state.brokers),
-            "BROKERS_CLUSTERED": str(state.clustered).lower(),
-            "MQTT_CREDENTIALS": str(state.credentials or ""),
-            "SIGNALS": str(state.signals or ""),
-            "CLOCK": state.clock,
-            "HTTP_PORT": str(state.http[process]),
-            "DATA_DIR": str(process_data(self.folder)),
-        }
-        return {f"MOTORCADE_{name}": value for name, value in settings.items() if value}
+
+def environment(
+    state: StackState, folder: StateFolder, process: str | None = None
+) -> dict[str, str]:
+    """MOTORCADE_* variables that let a process find the stack.
+
+    Args:
+        state, folder: the stack.
+        process: which of our processes it is, for its own port; None for anything else.
+    """
+    settings = {
+        "KAFKA": state.kafka,
+        "REGISTRY_URL": state.registry_url,
+        "BROKERS": ",".join(state.brokers),
+        "BROKERS_CLUSTERED": str(state.clustered).lower(),
+        "MQTT_CREDENTIALS": str(state.credentials or ""),
+        "SIGNALS": str(state.signals or ""),
+        "CLOCK": state.clock,
+        "DATA_DIR": str(process_data(folder)),
+        "HTTP_PORT": str(state.http[process]) if process else "",
+    }
+    return {f"MOTORCADE_{name}": value for name, value in settings.items() if value}
 
 
 def process_data(folder: StateFolder) -> Path:
