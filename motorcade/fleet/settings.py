@@ -28,6 +28,8 @@ class ProcessSettings(BaseSettings):
     brokers_clustered: bool = False
     #: YAML file with `username` and `password` for MQTT; anonymous when unset.
     mqtt_credentials: Path | None = None
+    #: Ordinal of this process among those of its kind; of two alive with one, Kafka fences one.
+    instance: Annotated[int, Field(ge=0)] = 0
     #: Signal catalogue; the default one when unset.
     signals: Path | None = None
     #: The run's clock, "wall_start_ms/event_start_ms/speedup".

@@ -107,7 +107,7 @@ class _Loop(ConsumerRebalanceListener):
         self._busy = asyncio.Lock()
         #: Rises with every rebalance: what was fetched in an earlier epoch is fetched again.
         self._epoch = 0
-        #: Next source offset to commit, by partition.
+        #: Next source offset to commit, by partition; only recovered partitions have one.
         self._next: dict[int, int] = {}
         self._committed: dict[int, int] = {}
         #: Highest source offset already in an output, by (topic, partition).
@@ -132,8 +132,10 @@ class _Loop(ConsumerRebalanceListener):
                 epoch = self._epoch
                 fetched = await self._fetch()
                 async with self._busy:
-                    if fetched and epoch == self._epoch:
-                        await self._batch(fetched)
+                    # Partitions that are not recovered yet are fetched again from where they are.
+                    mine = {tp: r for tp, r in fetched.items() if tp.partition in self._next}
+                    if mine and epoch == self._epoch:
+                        await self._batch(mine)
                     if time.monotonic() - committed_at >= _COMMIT_EVERY_S:
                         await self._commit()
                         committed_at = time.monotonic()
@@ -192,19 +194,21 @@ class _Loop(ConsumerRebalanceListener):
         found = await tails(
             settings, [(topic, tp.partition) for tp in assigned for topic in step.outputs]
         )
+        start: dict[TopicPartition, int] = {}
         resume: dict[TopicPartition, int] = {}
         for tp in assigned:
             committed = max(await self._consumer.committed(tp) or 0, begins[tp])
             if committed > ends[tp]:
                 raise MotorcadeError(
                     f"Group {step.group} committed offset {committed} of {tp.topic} partition "
-                    f"{tp.partition}, which ends at {ends[tp]}: the topic lost records or was created anew.",
+                    f"{tp.partition}, which ends at {ends[tp]}: the topic lost records or was "
+                    "created anew.",
                     "Delete the group's offsets, or use a new group.",
                 )
             for topic in step.outputs:
                 self._floor[topic, tp.partition] = max(found[topic, tp.partition], committed - 1)
+            start[tp] = committed
             resume[tp] = max(begins[tp], committed - step.history)
-            self._next[tp.partition] = self._committed[tp.partition] = committed
         for tp, record in (await records_before(settings, resume)).items():
             source = source_of(record.headers)
             if source is not None:
@@ -212,6 +216,7 @@ class _Loop(ConsumerRebalanceListener):
         for tp in assigned:
             await step.assigned(tp.partition)
             self._consumer.seek(tp, resume[tp])
+            self._next[tp.partition] = self._committed[tp.partition] = start[tp]
 
     async def _batch(self, fetched: dict[TopicPartition, list[Record]]) -> None:
         step = self._step
