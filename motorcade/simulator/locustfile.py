@@ -1,0 +1,75 @@
+"""What Locust loads: one user is one car.
+
+    locust --locustfile motorcade/simulator/locustfile.py --master
+    MOTORCADE_WORKER=0 locust --locustfile motorcade/simulator/locustfile.py --worker
+
+Settings come from MOTORCADE_* variables, see `motorcade.simulator.settings`.
+"""
+
+import logging
+import sys
+from typing import Any, ClassVar
+
+import gevent
+from locust import User, events, runners
+from pydantic import ValidationError
+
+from motorcade.fleet.errors import MotorcadeError
+from motorcade.simulator.master_control import MasterControl
+from motorcade.simulator.settings import SimulatorSettings
+from motorcade.simulator.web.control_api import control_api
+from motorcade.simulator.web.fleet_tabs import add_tabs
+from motorcade.simulator.worker_control import WorkerControl
+
+_log = logging.getLogger(__name__)
+
+# With Locust's own values a worker misses heartbeats while it spawns thousands of users, is taken
+# for lost, and the run falls apart. A worker's death is noticed by its process, see MasterControl.
+runners.HEARTBEAT_LIVENESS = 60
+runners.MASTER_HEARTBEAT_TIMEOUT = 300
+#: A missing worker is never forgotten: Locust would start the ramp again without it.
+runners.HEARTBEAT_DEAD_INTERNAL = -sys.maxsize
+#: The fleet's view is a second old at most, the number of users should not be older.
+runners.WORKER_REPORT_INTERVAL = 1.0
+
+
+class Car(User):
+    """A user is a handle: while N users run, the cars 0 … N-1 of the fleet drive."""
+
+    control: WorkerControl
+
+    def on_start(self) -> None:
+        self.control.car_wanted()
+
+    def drive(self) -> None:
+        """The car drives on the worker's own loop; the user only stands for it."""
+        gevent.sleep(3600)
+
+    tasks: ClassVar = [drive]
+
+    def on_stop(self) -> None:
+        self.control.car_unwanted()
+
+
+def _begin(environment: Any, runner: Any, web_ui: Any, **_: Any) -> None:
+    try:
+        settings = SimulatorSettings()
+        if isinstance(runner, runners.WorkerRunner):
+            Car.control = WorkerControl(environment, settings)
+        elif isinstance(runner, runners.MasterRunner):
+            control = MasterControl(environment, settings)
+            if web_ui is not None:
+                web_ui.app.register_blueprint(control_api(control))
+                add_tabs(web_ui, control)
+        else:
+            raise MotorcadeError(
+                "The fleet needs a master and workers.",
+                "Start Locust with --master, and workers with --worker.",
+            )
+    except (MotorcadeError, ValidationError) as error:
+        _log.error("%s", error)
+        runner.quit()
+        sys.exit(1)
+
+
+events.init.add_listener(_begin)

@@ -1,0 +1,251 @@
+"""What the master knows of the run: workers and what became of them, the fleet, the truth."""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from motorcade.fleet.errors import MotorcadeError
+from motorcade.simulator import wire
+from motorcade.simulator.population import FleetPlan
+from motorcade.simulator.settings import SimulatorSettings
+from motorcade.simulator.wear import PlannedFault, WearError, WearKind, choose_faults
+
+#: Figures of a worker's report that add up over workers.
+_SUMS = (
+    "wanted",
+    "stopping",
+    "in_flight",
+    "waiting",
+    "sent",
+    "acked",
+    "dropped",
+    "refused",
+    "unheard",
+    "connects",
+    "disconnects",
+    "connect_failures",
+    "dtcs",
+    "commands",
+)
+
+
+class FaultsError(MotorcadeError):
+    """A request for faults cannot be met; the message says what is wrong with it."""
+
+
+class Problem(msgspec.Struct):
+    """Something that makes the run invalid."""
+
+    #: Wall-clock milliseconds since 1970.
+    time: int
+    worker: int
+    reason: str
+
+
+class FaultRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Faults in cars that the master chooses; times are event time, onset now unless given."""
+
+    count: int
+    kinds: list[WearKind]
+    onset_ms: int | None = None
+    duration_s: float | None = None
+    spread_s: float = 0.0
+
+
+class OneFault(msgspec.Struct, forbid_unknown_fields=True):
+    """A fault in a car of one's choice, by index or by VIN."""
+
+    kind: WearKind
+    duration_s: float
+    index: int | None = None
+    vin: str | None = None
+    onset_ms: int | None = None
+
+
+class MasterState:
+    """The run as the master sees it; pure but for the run folder that it writes to."""
+
+    def __init__(self, plan: FleetPlan, settings: SimulatorSettings) -> None:
+        self._plan = plan
+        self._settings = settings
+        self._started_ms = _wall_ms()
+        self.reports: dict[int, dict[str, Any]] = {}
+        self.problems: list[Problem] = []
+        self.faults: list[PlannedFault] = []
+        self.failures: list[dict[str, Any]] = []
+
+    # -- what workers tell ----------------------------------------------------------------------
+
+    def reported(self, state: dict[str, Any], failures: list[dict[str, Any]]) -> None:
+        """A worker's report of a second."""
+        self.reports[state["worker"]] = state
+        if failures:
+            self.failures += failures
+            self.write_truth()
+
+    def lost(self, worker: int, reason: str) -> None:
+        """A worker is gone, or its work is: the run is invalid from here on."""
+        self.problems.append(Problem(_wall_ms(), worker, reason))
+        self.reports.pop(worker, None)
+        self.write_run()
+
+    @property
+    def lost_workers(self) -> list[int]:
+        """Numbers of the workers that were lost, whether or not they came back."""
+        return sorted({problem.worker for problem in self.problems})
+
+    # -- faults ---------------------------------------------------------------------------------
+
+    def plan_faults(self, body: bytes) -> list[PlannedFault]:
+        """Read a request, {count, kinds, …} or a list of {index or vin, kind, duration_s, …}.
+
+        Raises:
+            FaultsError: the request is malformed, or asks for what cannot be.
+        """
+        try:
+            request = msgspec.json.decode(body, type=FaultRequest | list[OneFault])
+        except msgspec.DecodeError as error:
+            raise FaultsError(
+                f"The faults were not understood: {error}.",
+                'Send {"count": 3, "kinds": ["coolant_leak"], "duration_s": 3600} or a list of '
+                '{"index": 7, "kind": "coolant_leak", "duration_s": 3600}.',
+            ) from error
+        now = self._plan.clock.event_ms(_wall_ms())
+        taken = {fault.index for fault in self.faults}
+        try:
+            if isinstance(request, FaultRequest):
+                faults = self._choose(request, taken, now)
+            else:
+                faults = [self._one(fault, taken, now) for fault in request]
+        except WearError as error:
+            raise FaultsError(error.what, error.remedy) from error
+        self.faults += faults
+        self.write_truth()
+        return faults
+
+    def _choose(self, request: FaultRequest, taken: set[int], now: int) -> list[PlannedFault]:
+        running = sum(report["wanted"] for report in self.reports.values())
+        synthetic = range(len(self._plan.drives), running)
+        eligible = np.array([index for index in synthetic if index not in taken], dtype=np.int64)
+        return choose_faults(
+            self._plan.seed * 1_000_003 + len(taken),
+            eligible,
+            request.count,
+            request.kinds,
+            now if request.onset_ms is None else request.onset_ms,
+            duration_s=request.duration_s,
+            spread_s=request.spread_s,
+        )
+
+    def _one(self, fault: OneFault, taken: set[int], now: int) -> PlannedFault:
+        index = fault.index if fault.vin is None else self._index_of(fault.vin)
+        if index is None or index < 0:
+            raise FaultsError("A fault needs the index or the VIN of a car.")
+        if index < len(self._plan.drives):
+            raise FaultsError(f"Car {index} replays a recording and cannot wear.")
+        if index in taken:
+            raise FaultsError(f"Car {index} wears already.")
+        taken.add(index)
+        onset = now if fault.onset_ms is None else fault.onset_ms
+        return PlannedFault(index, fault.kind, onset, fault.duration_s)
+
+    def _index_of(self, vin: str) -> int:
+        running = sum(report["wanted"] for report in self.reports.values())
+        for index in range(running):
+            if self._plan.vin(index) == vin:
+                return index
+        raise FaultsError(f"No car with the VIN {vin} is running.")
+
+    # -- what others ask ------------------------------------------------------------------------
+
+    def fleet(self) -> dict[str, Any]:
+        """The fleet as one JSON document."""
+        reports = list(self.reports.values())
+        endpoints = {endpoint: Counter[str]() for endpoint in self._settings.brokers}
+        for report in reports:
+            for endpoint, states in report["cars"].items():
+                endpoints[endpoint].update(states)
+        states = sum(endpoints.values(), Counter[str]())
+        return {
+            "valid": not self.problems,
+            "problems": msgspec.to_builtins(self.problems),
+            "lost_workers": self.lost_workers,
+            "released": bool(reports) and all(report["released"] for report in reports),
+            "stopped": all(report["stopped"] for report in reports),
+            "connected": states["driving"] + states["parked"],
+            "cars": dict(states),
+            "endpoints": {endpoint: dict(cars) for endpoint, cars in endpoints.items()},
+            **{name: sum(report[name] for report in reports) for name in _SUMS},
+            "lag_ms": max((report["lag_ms"] for report in reports), default=0.0),
+            "workers": sorted(reports, key=lambda report: int(report["worker"])),
+            "workers_expected": self._settings.workers,
+            **self.truth(),
+        }
+
+    def truth(self) -> dict[str, Any]:
+        """Planned faults and the failures that came of them."""
+        return {
+            "faults": [
+                {
+                    **wire.fault_to(fault),
+                    "vin": self._plan.vin(fault.index),
+                    "failure_ms": fault.failure_ms,
+                }
+                for fault in self.faults
+            ],
+            "failures": self.failures,
+        }
+
+    # -- the run folder -------------------------------------------------------------------------
+
+    def write_truth(self) -> None:
+        """Put the truth about faults where the audit finds it."""
+        _write(self._settings.run_dir / "truth.json", self.truth())
+
+    def write_run(self) -> None:
+        """Put what makes the run valid or invalid where the audit finds it."""
+        settings = self._settings
+        _write(
+            settings.run_dir / "run.json",
+            {
+                "started": self._started_ms,
+                "cars": settings.cars,
+                "workers": settings.workers,
+                "seed": settings.seed,
+                "interval_s": settings.interval_s,
+                "qos": settings.qos,
+                "valid": not self.problems,
+                "lost_workers": self.lost_workers,
+                "problems": self.problems,
+            },
+        )
+
+
+def problems_of(run_dir: Path) -> Sequence[Problem]:
+    """What made the run in this folder invalid; empty for a valid one.
+
+    Raises:
+        MotorcadeError: the folder has no run.json that can be read.
+    """
+    path = run_dir / "run.json"
+    try:
+        document = msgspec.json.decode(path.read_bytes())
+        return msgspec.convert(document["problems"], list[Problem])
+    except (OSError, msgspec.DecodeError, msgspec.ValidationError, KeyError) as error:
+        raise MotorcadeError(f"{path} cannot be read: {error}.") from error
+
+
+def _write(path: Path, document: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.part")
+    draft.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=2))
+    draft.replace(path)
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000

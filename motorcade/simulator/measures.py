@@ -1,0 +1,91 @@
+"""Latencies and counts of one worker: HDR histograms for the verdict, batches for Locust."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from hdrh.histogram import HdrHistogram
+
+#: Histograms hold microseconds, from 1 µs to one hour, to three digits.
+_HIGHEST_US = 3_600_000_000
+_DIGITS = 3
+#: Values are rounded to this before they are counted: a batch then has few distinct ones.
+_STEP_US = 100
+
+
+def new_histogram() -> Any:
+    """An empty histogram of microseconds."""
+    return HdrHistogram(1, _HIGHEST_US, _DIGITS)
+
+
+def record(histogram: Any, milliseconds: Iterable[float]) -> None:
+    """Count a batch of latencies; what is beyond an hour counts as an hour."""
+    values = np.fromiter(milliseconds, dtype=np.float64)
+    if not values.size:
+        return
+    steps = np.clip(np.rint(values * 1000 / _STEP_US), 1, _HIGHEST_US // _STEP_US)
+    distinct, counts = np.unique(steps.astype(np.int64), return_counts=True)
+    for value, count in zip(distinct.tolist(), counts.tolist(), strict=True):
+        histogram.record_value(value * _STEP_US, count)
+
+
+def encode(histogram: Any) -> str:
+    """The histogram in HdrHistogram's own portable text form."""
+    return str(histogram.encode().decode("ascii"))
+
+
+@dataclass
+class Counts:
+    """What a worker's cars did since it started."""
+
+    #: Telemetry on the wire, acknowledged by the broker, and given up because a buffer was full.
+    sent: int = 0
+    acked: int = 0
+    dropped: int = 0
+    #: PUBACKs that refuse (0x80 and above), and that found no subscriber (0x10; sent again).
+    refused: int = 0
+    unheard: int = 0
+    connects: int = 0
+    #: Connections lost that nobody asked to end, and attempts that failed.
+    disconnects: int = 0
+    connect_failures: int = 0
+    dtcs: int = 0
+    commands: int = 0
+
+
+@dataclass
+class Batch:
+    """What happened in one second, milliseconds; handed to Locust's statistics."""
+
+    connect_ms: list[float] = field(default_factory=list)
+    puback_ms: list[float] = field(default_factory=list)
+
+
+class Measures:
+    """Counts and histograms of a worker, written on its loop only."""
+
+    def __init__(self) -> None:
+        self.counts = Counts()
+        self.batch = Batch()
+        #: Time from `due` to the PUBACK, from connect to CONNACK, from `due` to the first attempt
+        #: to send (the generator's own lag), and how late ticks were.
+        self.histograms: dict[str, Any] = {
+            name: new_histogram() for name in ("puback", "connect", "lag", "tick")
+        }
+        self.lag_ms: list[float] = []
+        self.tick_ms: list[float] = []
+        #: Worst lag within the last second, milliseconds.
+        self.worst_lag_ms = 0.0
+
+    def flush(self) -> Batch:
+        """End a second: move what has gathered into the histograms; returns it for Locust."""
+        batch, self.batch = self.batch, Batch()
+        self.worst_lag_ms = max(self.lag_ms, default=0.0)
+        record(self.histograms["puback"], batch.puback_ms)
+        record(self.histograms["connect"], batch.connect_ms)
+        record(self.histograms["lag"], self.lag_ms)
+        record(self.histograms["tick"], self.tick_ms)
+        self.lag_ms.clear()
+        self.tick_ms.clear()
+        return batch

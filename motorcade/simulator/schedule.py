@@ -1,0 +1,63 @@
+"""When each car's next message is due: wall-clock times that lateness never moves."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from motorcade.fleet.arrays import Ints
+
+#: Fraction of the golden ratio: consecutive multiples of it fill the unit interval evenly
+#: (Weyl's equidistribution), so any number of cars spreads over the interval.
+_GOLDEN = 0.6180339887498949
+_NEVER = np.iinfo(np.int64).max
+
+
+class Schedule:
+    """Due times of a block's rows, milliseconds since 1970.
+
+    A message keeps the time at which it should have been sent, however late the tick is that
+    sends it, and none is left out: otherwise a slow generator would hide its own delay
+    (coordinated omission).
+
+    Args:
+        interval_ms: time between two messages of a car.
+        origin_ms: where the phases count from: the run's start.
+    """
+
+    def __init__(self, interval_ms: int, origin_ms: int) -> None:
+        self._interval_ms = interval_ms
+        self._origin_ms = origin_ms
+        self._next = np.empty(0, dtype=np.int64)
+        self._phase = np.empty(0, dtype=np.int64)
+
+    def grow(self, indices: Ints) -> None:
+        """Add rows for cars of these fleet indices, shape (n,); none of them is running."""
+        phase = np.floor(indices * _GOLDEN % 1.0 * self._interval_ms).astype(np.int64)
+        self._phase = np.concatenate((self._phase, phase))
+        self._next = np.concatenate((self._next, np.full(len(indices), _NEVER)))
+
+    def start(self, row: int, now_ms: int) -> None:
+        """Let a row run: first due at its own phase of the interval, at `now_ms` or after."""
+        since = now_ms - self._origin_ms - int(self._phase[row])
+        rounds = -(-since // self._interval_ms)
+        self._next[row] = self._origin_ms + int(self._phase[row]) + rounds * self._interval_ms
+
+    def stop(self, row: int) -> None:
+        self._next[row] = _NEVER
+
+    def running(self) -> int:
+        """How many rows run."""
+        return int(np.count_nonzero(self._next != _NEVER))
+
+    def take(self, now_ms: int) -> Iterator[tuple[Ints, Ints]]:
+        """All that is due by `now_ms`, oldest round first: (rows, due times), each shape (n,).
+
+        A row that is late by several intervals comes once in each of several rounds.
+        """
+        while True:
+            rows = np.flatnonzero(self._next <= now_ms)
+            if not len(rows):
+                return
+            due = self._next[rows]
+            self._next[rows] += self._interval_ms
+            yield rows, due

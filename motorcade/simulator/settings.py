@@ -1,0 +1,60 @@
+"""Settings of the simulator's processes: the fleet's size and pace, and where master and UI are."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode
+
+from motorcade.fleet.settings import ProcessSettings
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class SimulatorSettings(ProcessSettings):
+    """What the Locust master and its workers need to know; the same for all but `worker`."""
+
+    #: Cars of the declared fleet: what the form in the web UI starts with.
+    cars: Annotated[int, Field(ge=1, le=10_000_000)] = 1000
+    #: Wall-clock seconds between two messages of a car.
+    interval_s: Annotated[float, Field(gt=0)] = 2.0
+    #: QoS of telemetry; births, DTCs and answers are always QoS 1.
+    qos: Annotated[int, Field(ge=0, le=1)] = 1
+    #: Seed of the fleet: vehicle ids and everything that is drawn.
+    seed: int = 1
+    #: Worker processes; worker i of W owns the cars i, i+W, i+2W, …
+    workers: Annotated[int, Field(ge=1)] = 1
+    #: This worker's number, 0 to workers-1; by default the one that the master deals out.
+    worker: Annotated[int, Field(ge=0)] | None = None
+    #: Folder of the run: ledgers, truth, and what made the run invalid.
+    run_dir: Path = Path("motorcade-run")
+    #: Folder of recorded drives to replay; cars without one drive synthetically.
+    drives: Path | None = None
+    #: Cars a second that a ramp starts; what the form in the web UI starts with.
+    ramp_per_s: Annotated[float, Field(gt=0)] = 100.0
+    keepalive_s: Annotated[int, Field(ge=1, le=65535)] = 60
+    #: Unacknowledged messages of one car on the wire; what is due beyond waits in the car.
+    in_flight: Annotated[int, Field(ge=1)] = 16
+    #: Messages that a car keeps while it cannot send; the oldest is dropped, and counted.
+    buffer: Annotated[int, Field(ge=0)] = 64
+    #: URLs that must answer 200 before the first car connects, such as the bridge's /readyz.
+    wait_for: Annotated[tuple[str, ...], NoDecode] = ()
+    master_host: str = "127.0.0.1"
+    master_port: Port = 5557
+    web_host: str = "127.0.0.1"
+    web_port: Port = 8089
+
+    @field_validator("wait_for", mode="before")
+    @classmethod
+    def _urls(cls, value: object) -> object:
+        return tuple(value.split(",")) if isinstance(value, str) else value
+
+    def environment(self) -> dict[str, str]:
+        """The variables from which a process reads these settings again."""
+        values = self.model_dump(mode="json", exclude_none=True)
+        return {
+            f"MOTORCADE_{name.upper()}": (
+                ",".join(value) if isinstance(value, list) else str(value)
+            )
+            for name, value in values.items()
+        }

@@ -1,0 +1,74 @@
+"""Control of a run over HTTP, on the web UI's port: faults, the fleet's state, ledgers, health."""
+
+from typing import Any
+
+from flask import Blueprint, Response, jsonify, request
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+
+from motorcade.simulator.master_control import MasterControl, WorkersError
+from motorcade.simulator.master_state import FaultsError
+
+_GAUGES = {
+    "connected": "Cars that are connected to a broker",
+    "sent": "Telemetry messages on the wire since the workers started",
+    "acked": "Telemetry messages that a broker acknowledged",
+    "dropped": "Telemetry messages given up because a car's buffer was full",
+    "in_flight": "Messages that wait for their PUBACK",
+    "waiting": "Messages that wait in cars",
+    "disconnects": "Connections lost that nobody asked to end",
+    "lag_ms": "Worst delay of a message by the generator itself within the last second",
+}
+
+
+def control_api(control: MasterControl) -> Blueprint:
+    """Routes: GET /motorcade/fleet, POST /motorcade/faults, POST /motorcade/ledger, health."""
+    api = Blueprint("motorcade", __name__)
+    registry = CollectorRegistry()
+    gauges = {
+        name: Gauge(f"motorcade_simulator_{name}", text, registry=registry)
+        for name, text in _GAUGES.items()
+    }
+
+    @api.get("/motorcade/fleet")
+    def fleet() -> Response:
+        return jsonify(control.fleet())
+
+    @api.post("/motorcade/faults")
+    def faults() -> Response:
+        try:
+            return jsonify(control.begin_faults(request.get_data()))
+        except FaultsError as error:
+            return _problem(error, 400)
+
+    @api.post("/motorcade/ledger")
+    def ledgers() -> Response:
+        try:
+            return jsonify({"ledgers": control.flush_ledgers()})
+        except WorkersError as error:
+            return _problem(error, 504)
+
+    @api.get("/healthz")
+    def healthz() -> Response:
+        return jsonify({"name": "simulator", "alive": True})
+
+    @api.get("/readyz")
+    def readyz() -> Response:
+        waiting = control.waiting_for
+        answer = jsonify({"name": "simulator", "ready": not waiting, "waiting_for": waiting})
+        answer.status_code = 503 if waiting else 200
+        return answer
+
+    @api.get("/metrics")
+    def metrics() -> Response:
+        state = control.fleet()
+        for name, gauge in gauges.items():
+            gauge.set(state[name])
+        return Response(generate_latest(registry), content_type=str(CONTENT_TYPE_LATEST))
+
+    return api
+
+
+def _problem(error: Any, status: int) -> Response:
+    answer = jsonify({"problem": error.what, "remedy": error.remedy})
+    answer.status_code = status
+    return answer

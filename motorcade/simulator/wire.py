@@ -1,0 +1,37 @@
+"""What Locust's master and workers tell each other about the fleet: names and forms of messages."""
+
+from typing import Any
+
+from motorcade.simulator.wear import PlannedFault, WearKind
+
+#: Worker → master: its number, process id and host, once.
+HELLO = "motorcade.hello"
+#: Worker → master: the state of its cars and new failures, every second.
+REPORT = "motorcade.report"
+#: Worker → master: it cannot go on, and why.
+LOST = "motorcade.lost"
+#: Master → workers: faults that shall begin.
+FAULTS = "motorcade.faults"
+#: Master → workers: write the ledger now; workers → master: it is written.
+LEDGER = "motorcade.ledger"
+LEDGER_WRITTEN = "motorcade.ledger-written"
+
+
+def fault_to(fault: PlannedFault) -> dict[str, Any]:
+    """A planned fault in plain values."""
+    return {
+        "index": fault.index,
+        "kind": str(fault.kind),
+        "onset_ms": fault.onset_ms,
+        "duration_s": fault.duration_s,
+    }
+
+
+def fault_from(values: dict[str, Any]) -> PlannedFault:
+    """What `fault_to` made."""
+    return PlannedFault(
+        int(values["index"]),
+        WearKind(values["kind"]),
+        int(values["onset_ms"]),
+        float(values["duration_s"]),
+    )

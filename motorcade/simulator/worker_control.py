@@ -1,0 +1,153 @@
+"""A worker's side of Locust: users come and go, orders come from the master, reports go there."""
+
+import logging
+import os
+import socket
+import time
+from typing import Any
+
+import gevent
+from locust import events
+from locust.stats import StatsEntry, bucket_response_time
+
+from motorcade.fleet.errors import MotorcadeError, SettingsError
+from motorcade.simulator import wire
+from motorcade.simulator.descriptors import raise_limit
+from motorcade.simulator.fleet_plan import plan_of
+from motorcade.simulator.loop_thread import LoopThread
+from motorcade.simulator.measures import Batch
+from motorcade.simulator.settings import SimulatorSettings
+from motorcade.simulator.worker_fleet import WorkerFleet, share
+
+_log = logging.getLogger(__name__)
+
+#: Names in Locust's statistics: few and fixed, a topic in a name would freeze its UI.
+CONNECT = "connect"
+TELEMETRY = "telemetry → PUBACK"
+_METHOD = "MQTT"
+_PUMP_S = 0.25
+_POLL_S = 0.02
+_STOP_S = 20.0
+
+
+class WorkerControl:
+    """Ties the worker's fleet, on its own loop, to Locust's greenlets.
+
+    Raises:
+        MotorcadeError: the settings do not fit: worker number, descriptors, catalogue, drives.
+    """
+
+    def __init__(self, environment: Any, settings: SimulatorSettings) -> None:
+        self._environment = environment
+        self._runner = environment.runner
+        index = settings.worker
+        self.index = self._runner.worker_index if index is None else index
+        if not 0 <= self.index < settings.workers:
+            raise SettingsError(
+                f"This is worker {self.index}, but the fleet is divided over {settings.workers}.",
+                "Set MOTORCADE_WORKER to 0 … MOTORCADE_WORKERS-1.",
+            )
+        raise_limit(share(settings.cars, self.index, settings.workers))
+        self.fleet = WorkerFleet(plan_of(settings), settings, self.index)
+        self._failure = ""
+        self._ledgers = 0
+        self._loop = LoopThread()
+        self._runner.register_message(wire.FAULTS, self._begin_wear)
+        self._runner.register_message(wire.LEDGER, self._flush_ledger, concurrent=True)
+        events.test_stop.add_listener(self._stopped)
+        self._runner.send_message(
+            wire.HELLO, {"worker": self.index, "pid": os.getpid(), "host": socket.gethostname()}
+        )
+        self._loop.spawn(self.fleet.run(), self._failed)
+        gevent.spawn(self._pump)
+
+    # -- users ----------------------------------------------------------------------------------
+
+    def car_wanted(self) -> None:
+        """One more user: the next car of this worker starts."""
+        self.fleet.wanted += 1
+
+    def car_unwanted(self) -> None:
+        """One user less: the last car of this worker stops."""
+        self.fleet.wanted -= 1
+
+    # -- Locust's messages and events -------------------------------------------------------------
+
+    def _begin_wear(self, environment: Any, msg: Any) -> None:
+        del environment
+        faults = [wire.fault_from(one) for one in msg.data]
+        self._loop.call(self._wear_or_log, faults)
+
+    def _wear_or_log(self, faults: list[Any]) -> None:
+        try:
+            self.fleet.begin_wear(faults)
+        except MotorcadeError as error:
+            _log.error("faults were not begun: %s", error)
+
+    def _flush_ledger(self, environment: Any, msg: Any) -> None:
+        del environment
+        self._write_ledger()
+        data = {**msg.data, "worker": self.index, "path": str(self.fleet.ledger_path)}
+        self._runner.send_message(wire.LEDGER_WRITTEN, data)
+
+    def _stopped(self, **_: Any) -> None:
+        """The users are gone: let the cars finish, and put the ledger in its final state."""
+        deadline = time.monotonic() + _STOP_S
+        while not self.fleet.stopped and time.monotonic() < deadline and not self._failure:
+            gevent.sleep(_POLL_S)
+        self._write_ledger()
+        self._tell()
+
+    def _write_ledger(self) -> None:
+        wanted = self._ledgers + 1
+        self._loop.call(self._write_on_loop)
+        deadline = time.monotonic() + _STOP_S
+        while self._ledgers < wanted and time.monotonic() < deadline:
+            gevent.sleep(_POLL_S)
+
+    def _write_on_loop(self) -> None:
+        try:
+            self.fleet.write_ledger()
+        except OSError as error:
+            self._failed(f"the ledger cannot be written: {error}")
+        self._ledgers += 1
+
+    def _failed(self, reason: str) -> None:
+        self._failure = self._failure or reason
+
+    # -- reports --------------------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        while not self._failure:
+            self._tell()
+            gevent.sleep(_PUMP_S)
+        _log.error("worker %d ends: %s", self.index, self._failure)
+        self._runner.send_message(wire.LOST, {"worker": self.index, "reason": self._failure})
+        self._environment.process_exit_code = 1
+        self._runner.quit()
+
+    def _tell(self) -> None:
+        while self.fleet.reports:
+            report = self.fleet.reports.popleft()
+            feed(self._environment.stats, report.batch)
+            data = {"state": report.state, "failures": report.failures}
+            self._runner.send_message(wire.REPORT, data)
+
+
+def feed(stats: Any, batch: Batch) -> None:
+    """Add a batch of latencies to Locust's statistics, as one entry per name."""
+    for name, milliseconds in ((CONNECT, batch.connect_ms), (TELEMETRY, batch.puback_ms)):
+        if not milliseconds:
+            continue
+        now = time.time()
+        entry = StatsEntry(stats, name, _METHOD)
+        entry.num_requests = len(milliseconds)
+        entry.total_response_time = sum(milliseconds)
+        entry.min_response_time = min(milliseconds)
+        entry.max_response_time = max(milliseconds)
+        entry.start_time = entry.last_request_timestamp = now
+        entry.num_reqs_per_sec[int(now)] = len(milliseconds)
+        for one in milliseconds:
+            entry.response_times[bucket_response_time(one)] += 1
+        stats.entries[(name, _METHOD)].extend(entry)
+        stats.total.extend(entry)
