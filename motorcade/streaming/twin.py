@@ -5,7 +5,6 @@ import time
 from typing import Annotated
 
 from aiokafka import AIOKafkaConsumer
-from aiokafka.abc import ConsumerRebalanceListener
 from prometheus_client import Counter, Histogram
 from pydantic import Field
 
@@ -18,7 +17,14 @@ from motorcade.fleet.settings import ProcessSettings
 from motorcade.fleet.telemetry import TelemetryAvro
 from motorcade.fleet.topics import TELEMETRY
 from motorcade.runtime.failpoint import failpoint
-from motorcade.runtime.kafka import Record, TopicPartition, consumer, read_all, started
+from motorcade.runtime.kafka import (
+    Record,
+    TopicPartition,
+    consumer,
+    partitions_of,
+    read_all,
+    started,
+)
 from motorcade.runtime.registry import schema_by_id, schema_id
 from motorcade.runtime.service import Service, run
 from motorcade.streaming.malformed import Log, Malformed
@@ -112,16 +118,18 @@ class Intake:
                 continue  # the fold reports the record
 
 
-class _Twin(ConsumerRebalanceListener):
-    """Reads, folds, writes SQL, then commits."""
+class _Twin:
+    """Reads, folds, writes SQL, then commits.
+
+    It reads every partition by itself: one process writes a database, and what Kafka has committed
+    only tells others how far it is. Where it goes on is what the database says.
+    """
 
     def __init__(self, service: Service, store: Store, intake: Intake, flush_s: float) -> None:
         self._service = service
         self._store = store
         self._intake = intake
         self._flush_s = flush_s
-        #: Held while a batch is under way, so that a rebalance never sees half of one.
-        self._busy = asyncio.Lock()
         self._next: dict[TopicPartition, int] = {}
         self._folded = 0
         self._consumer: AIOKafkaConsumer
@@ -131,34 +139,38 @@ class _Twin(ConsumerRebalanceListener):
         service.ready("kafka", False)
         client = consumer(service.settings, group=_GROUP)
         async with started(client, service.settings) as self._consumer:
-            self._consumer.subscribe(list(TOPICS), listener=self)
+            await self._find_place()
+            service.ready("kafka", True)
             flushed_at = time.monotonic()
             while not service.stopping.is_set():
-                async with self._busy:
-                    await self._read()
-                    now = time.monotonic()
-                    if now - flushed_at >= self._flush_s or self._folded >= _MAX_FOLDED:
-                        await self._flush()
-                        flushed_at = now
+                await self._read()
+                now = time.monotonic()
+                if now - flushed_at >= self._flush_s or self._folded >= _MAX_FOLDED:
+                    await self._flush()
+                    flushed_at = now
                 await asyncio.sleep(self._flush_s / 10)
-            async with self._busy:
-                await self._flush()
-
-    async def on_partitions_revoked(self, _revoked: list[TopicPartition]) -> None:
-        async with self._busy:
-            self._service.ready("kafka", False)
             await self._flush()
 
-    async def on_partitions_assigned(self, assigned: list[TopicPartition]) -> None:
-        """Go on where the database stands: what Kafka has committed may be another database's."""
-        async with self._busy:
-            stands = await asyncio.to_thread(self._store.positions)
-            begins = await self._consumer.beginning_offsets(assigned)
-            for tp in assigned:
-                start = stands.get(Position(tp.topic, tp.partition), 0)
-                self._consumer.seek(tp, max(start, begins[tp]))
-            self._service.ready("kafka", True)
-            self._service.log.info("assigned", partitions=len(assigned))
+    async def _find_place(self) -> None:
+        wanted = [
+            TopicPartition(topic, number)
+            for topic in TOPICS
+            for number in await partitions_of(self._consumer, topic)
+        ]
+        stands = await asyncio.to_thread(self._store.positions)
+        begins = await self._consumer.beginning_offsets(wanted)
+        ends = await self._consumer.end_offsets(wanted)
+        self._consumer.assign(wanted)
+        for tp in wanted:
+            stand = stands.get(Position(*tp), 0)
+            if stand > ends[tp]:
+                raise TwinError(
+                    f"The twin has read {tp.topic} partition {tp.partition} up to offset {stand}, "
+                    f"but it ends at {ends[tp]}: the topic lost records or was created anew.",
+                    "Make the twin anew: motorcade twin rebuild.",
+                )
+            self._consumer.seek(tp, max(stand, begins[tp]))
+        self._service.log.info("assigned", partitions=len(wanted), known=len(stands))
 
     async def _read(self) -> None:
         fetched = await self._consumer.getmany(timeout_ms=_POLL_MS, max_records=5000)

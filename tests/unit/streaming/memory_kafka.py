@@ -36,15 +36,16 @@ class Kafka:
         self.position: dict[int, int] = {}
         self.kill_at: tuple[int, bool] = (-1, False)
         self.requests = 0
+        self.dead = False
 
     def change(self, apply: Any) -> None:
         number, after = self.kill_at
         here = self.requests == number
         self.requests += 1
-        if here and not after:
-            raise Killed
-        apply()
-        if here:
+        self.dead |= here
+        if not self.dead or (here and after):
+            apply()
+        if self.dead:
             raise Killed
 
     # What the loop asks of its producer.
@@ -63,6 +64,9 @@ class Kafka:
     # And of its consumer.
     async def beginning_offsets(self, wanted: list[TopicPartition]) -> dict[TopicPartition, int]:
         return dict.fromkeys(wanted, 0)
+
+    async def end_offsets(self, wanted: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return {tp: len(self.log[tp.topic, tp.partition]) for tp in wanted}
 
     async def committed_offset(self, tp: TopicPartition) -> int | None:
         return self.committed.get(tp.partition)
@@ -115,6 +119,7 @@ async def run_once(
     loop._producer = kafka
     consumer: Any = SimpleNamespace(
         beginning_offsets=kafka.beginning_offsets,
+        end_offsets=kafka.end_offsets,
         committed=kafka.committed_offset,
         seek=kafka.seek,
         commit=kafka.commit,
@@ -162,6 +167,10 @@ async def run_to_the_end(
             kafka.kill_at = (kafka.requests + request, after)
             with contextlib.suppress(Killed):
                 await run_once(kafka, make_step(kafka.log), (0, 1), size_cycle, commit_cycle)
+            # Requests that the dead process still had under way fail with it.
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            await asyncio.gather(*others, return_exceptions=True)
+            kafka.dead = False
         kafka.kill_at = (-1, False)
         await run_once(kafka, make_step(kafka.log), (0, 1), size_cycle, commit_cycle)
     return kafka.log
