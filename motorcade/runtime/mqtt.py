@@ -137,6 +137,7 @@ class MqttSession:
         "_will",
         "client_id",
         "connected",
+        "ended",
         "endpoint",
         "generation",
         "on_connected",
@@ -183,6 +184,8 @@ class MqttSession:
         self.on_puback: Callable[[MqttSession, int, int], None] = _ignore
 
         self.connected = False
+        #: Lost for good: it does not come back by itself.
+        self.ended = False
         #: Rises with each connection: packet ids received belong to one generation.
         self.generation = 0
 
@@ -207,7 +210,7 @@ class MqttSession:
             MqttRefused: the broker refused; with `retry` only for a reason that stays.
             UnreachableError: there was no connection within `timeout_s`.
         """
-        self._closing = False
+        self._closing = self.ended = False
         try:
             async with asyncio.timeout(timeout_s):
                 attempt = 0
@@ -398,6 +401,8 @@ class MqttSession:
             return
         if self._reconnect and not self._closing and reason_code not in _FINAL:
             self._reconnecting = asyncio.get_running_loop().create_task(self._come_back())
+        else:
+            self.ended = True
         self.on_disconnected(self, reason_code)
 
     async def _come_back(self) -> None:
@@ -415,6 +420,7 @@ class MqttSession:
                 continue
             except MqttRefused as refusal:
                 if refusal.reason_code not in _TRANSIENT:
+                    self.ended = True
                     self.on_disconnected(self, refusal.reason_code)
                     return
 
