@@ -125,8 +125,10 @@ class FleetBlock:
         """
         build, state = self._build.take(rows), self._state.take(rows)
         values = read_sensors(build, state, self._names, self._step)
-        values = np.rint(values * self._scales) / self._scales
         np.clip(values, self.plan.catalogue.low, self.plan.catalogue.high, out=values)
+        values *= self._scales
+        np.rint(values, out=values)
+        values /= self._scales
         if self._replay is not None:
             replayed: Bools = self.indices[rows] < len(self.plan.drives)
             if replayed.any():
@@ -162,8 +164,7 @@ class FleetBlock:
 
     def severity(self, rows: Ints) -> Floats:
         """The truth about wear, 0 to 1, shape (n,): for evaluators and tests alone."""
-        severity: Floats = self._state.severity[rows]
-        return severity
+        return self._state.severity.take(rows)
 
     def _wear(self, row: int, fault: PlannedFault) -> None:
         self._state.wear[row] = NUMBER[fault.kind]

@@ -77,7 +77,11 @@ def uniforms(keys: Words, counter: int | Ints, stream: int) -> Floats:
 
 
 def normals(keys: Words, counter: int, stream: int, count: int) -> Floats:
-    """Standard normal numbers, shape (count, n), each within ±4.2."""
+    """Standard normal numbers, shape (count, n), each within ±4.2.
+
+    They take the words of `stream`, `stream` + 64 and so on; uniforms of those streams and the same
+    counter are not independent of them.
+    """
     groups = -(-count // 4)
     offsets = np.array([_offset(counter, stream + 64 * g) for g in range(groups)], np.uint64)
     words = _mix(keys[np.newaxis, :] + offsets[:, np.newaxis])

@@ -35,7 +35,8 @@ def traffic(hour: Floats) -> Floats:
     """Density of traffic, 0 (night) to 1 (the peaks at 8:00 and 17:30)."""
     morning = np.exp(-(((hour - 8) / 1.5) ** 2))
     evening = np.exp(-(((hour - 17.5) / 2.0) ** 2))
-    return np.clip(0.25 + 0.75 * (morning + evening), 0, 1)
+    density: Floats = np.clip(0.25 + 0.75 * (morning + evening), 0, 1)
+    return density
 
 
 def drive(build: Build, state: State, time_s: float, dt: float, step: int) -> None:

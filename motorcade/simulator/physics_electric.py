@@ -19,6 +19,8 @@ _RECUPERATION_MOST_A, _RELIEF_MOST_A = 18.0, 9.0
 _CHARGE_A_PER_SHARE = 120.0
 #: Lead-acid: open circuit 11.8 V empty, 12.75 V full; about 1 V more while the alternator holds it.
 _EMPTY_V, _FULL_V, _POLARISATION_V = 11.8, 12.75, 1.05
+#: A shorted cell discharges the battery from within: some 15 A when it is gone (typical).
+_SHORT_A_PER_V = 7.0
 _LOWEST_V, _HIGHEST_V = 8.0, 15.2
 
 
@@ -38,7 +40,8 @@ def supply(build: Build, state: State, damage: Damage, time_s: float, dt: float)
     state.draw_a[...] = consumers - alternator
 
     hours = dt / 3600
-    state.charge -= state.draw_a * hours / (build.battery_ah / damage.resistance)
+    lost_a = state.draw_a + _SHORT_A_PER_V * damage.cell_drop_v
+    state.charge -= lost_a * hours / build.battery_ah
     np.clip(state.charge, 0.05, 1.0, out=state.charge)
     open_v = _EMPTY_V + (_FULL_V - _EMPTY_V) * state.charge - damage.cell_drop_v
     polarised = _POLARISATION_V - build.battery_ohm * damage.resistance * state.draw_a

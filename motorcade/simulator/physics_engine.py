@@ -4,6 +4,8 @@ Heat follows exponential Rosenbrock–Euler steps (Hochbruck and Ostermann, "Exp
 integrators", Acta Numerica 2010), exact for a linear balance, so that no step is unstable.
 """
 
+import math
+
 import numpy as np
 
 from motorcade.fleet.arrays import Floats
@@ -49,6 +51,8 @@ _BOILING_C, _BOIL_W_PER_K = 120.0, 6_000.0  # half glycol at 1.1 bar of cap pres
 #: A centrifugal pump that draws air loses half its flow at some 15 % of void (typical of the head
 #: curves in Gülich, "Centrifugal Pumps", ch. 13), then degrades more slowly.
 _FLOW_LOSS_PER_VOID = 4.0
+#: A step knows the thermostat's slope where it begins; longer ones could leap over its range.
+_COOLING_STEP_S = 20.0
 _OIL_S = 240.0
 _INTAKE_S = 45.0
 _AIR_S = 300.0
@@ -118,7 +122,10 @@ def heat(
     outside += CITIES.air_swing[build.city] * np.cos(2 * np.pi * (hour - 15) / 24)
     relax(state.air_c, outside, _AIR_S, dt)
 
-    _cool(build, state, damage, fuel_w, friction_w, dt)
+    heat_in = _FUEL_TO_COOLANT * fuel_w + _FRICTION_TO_COOLANT * friction_w
+    parts = math.ceil(dt / _COOLING_STEP_S)
+    for _ in range(parts):
+        _cool(build, state, damage, heat_in, dt / parts)
 
     load_heat = friction_w * 1.6e-3 + fuel_w * 1.0e-4
     relax(state.oil_c, state.coolant_c + load_heat, _OIL_S, dt)
@@ -127,9 +134,7 @@ def heat(
     relax(state.intake_c, state.air_c + np.maximum(soak, 0), _INTAKE_S, dt)
 
 
-def _cool(
-    build: Build, state: State, damage: Damage, fuel_w: Floats, friction_w: Floats, dt: float
-) -> None:
+def _cool(build: Build, state: State, damage: Damage, heat_in: Floats, dt: float) -> None:
     temp = state.coolant_c
     above_air = np.maximum(temp - state.air_c, 1.0)
     opening = (temp - build.thermostat_opens_c) / _THERMOSTAT_RANGE_K
@@ -143,7 +148,6 @@ def _cool(
     conductance = _BLOCK_W_PER_K + opening * radiator
     boiling = temp > _BOILING_C
     boiled = np.where(boiling, _BOIL_W_PER_K * (temp - _BOILING_C), 0.0)
-    heat_in = _FUEL_TO_COOLANT * fuel_w + _FRICTION_TO_COOLANT * friction_w
     balance = heat_in - conductance * above_air - boiled
 
     slope = conductance + np.where(boiling, _BOIL_W_PER_K, 0.0)
