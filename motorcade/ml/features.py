@@ -1,0 +1,145 @@
+"""From a matrix of signals to what the model sees: standardised features and a mask."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from motorcade.fleet.arrays import Bools, Floats, Ints
+from motorcade.fleet.catalogue import Catalogue
+from motorcade.ml.errors import ModelRefusedError
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Mean and spread of each feature over the training range.
+
+    names: features in catalogue order. mean, std: (features,) in the signal's unit, std > 0.
+    learnt: (features,) whether the training range held enough of the feature; one that it did not
+    is left out of inputs, scores and coverage, because nothing is known of it.
+    """
+
+    names: tuple[str, ...]
+    mean: Floats
+    std: Floats
+    learnt: Bools
+
+    def columns(self, catalogue: Catalogue) -> Ints:
+        """Columns of the features in a matrix of all signals, shape (features,).
+
+        Raises:
+            ModelRefusedError: the features are not the catalogue's, in its order.
+        """
+        if self.names != catalogue.features:
+            ours, theirs = set(catalogue.features), set(self.names)
+            raise ModelRefusedError(
+                f"The model's features are not those of the catalogue {catalogue.name!r}: "
+                + _difference(theirs - ours, ours - theirs),
+                "Train a model for this catalogue: motorcade train autoencoder.",
+            )
+        return catalogue.feature_columns
+
+    def apply(self, features: Floats) -> tuple[Floats, Bools]:
+        """Standardise rows of features.
+
+        Args:
+            features: (n, features) in the signals' units, NaN where absent.
+
+        Returns:
+            (n, features) standardised, 0 (the mean) where absent or not learnt, and the mask of
+            what is present.
+        """
+        present = np.isfinite(features) & self.learnt
+        # Absent values are replaced before the arithmetic, so that no NaN passes through it.
+        return (np.where(present, features, self.mean) - self.mean) / self.std, present
+
+    def coverage(self, present: Bools) -> Floats:
+        """Share of the learnt features present in each row, shape (n,)."""
+        shares: Floats = present.sum(axis=1) / self.learnt.sum()
+        return shares
+
+
+def _difference(unknown: set[str], missing: set[str]) -> str:
+    parts = []
+    if unknown:
+        parts.append(f"unknown here: {', '.join(sorted(unknown))}")
+    if missing:
+        parts.append(f"unknown to the model: {', '.join(sorted(missing))}")
+    return ("; ".join(parts) or "their order differs") + "."
+
+
+class _Sums(NamedTuple):
+    present: Floats
+    total: Floats
+    squares: Floats
+
+
+class Moments:
+    """Counts, sums and squares of each feature for each vehicle, gathered batch by batch.
+
+    By vehicle, because which vehicles train is only decided when all of them have been seen.
+    """
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self._width = len(catalogue.features)
+        #: Subtracted first: squares of values far from zero would lose their spread to rounding.
+        self._shift = (catalogue.low + catalogue.high)[catalogue.feature_columns] / 2
+        self._sums: dict[bytes, Floats] = {}
+
+    def add(self, vins: np.ndarray, features: Floats) -> None:  # type: ignore[type-arg]
+        """Take in n rows: vins (n,) S17, features (n, features) with NaN where absent."""
+        names, row = np.unique(vins, return_inverse=True)
+        present = np.isfinite(features)
+        shifted = np.where(present, features - self._shift, 0.0)
+        sums = np.empty((len(names), 4, self._width))
+        for column in range(self._width):
+            for position, weights in enumerate(
+                (present[:, column], shifted[:, column], shifted[:, column] ** 2)
+            ):
+                sums[:, position, column] = np.bincount(row, weights, minlength=len(names))
+        sums[:, 3, :] = np.bincount(row, minlength=len(names))[:, None]
+        for name, new in zip(names.tolist(), sums, strict=True):
+            old = self._sums.get(name)
+            self._sums[name] = new if old is None else old + new
+
+    def rows(self) -> dict[bytes, int]:
+        """Rows of each vehicle."""
+        return {name: int(sums[3, 0]) for name, sums in self._sums.items()}
+
+    def scale(self, vins: set[bytes], minimum: int) -> Scale:
+        """Mean and spread over some vehicles.
+
+        A spread below a tenth of what the signal's precision resolves would turn rounding into
+        anomalies, so it has a floor of one step of the precision.
+
+        Args:
+            vins: the vehicles that train.
+            minimum: a feature present in fewer rows than this is not learnt.
+        """
+        sums = self._merged(vins)
+        count = np.maximum(sums.present, 1)
+        mean = sums.total / count
+        variance = np.maximum(sums.squares / count - mean**2, 0.0)
+        steps = np.array([10.0**-s.precision for s in self._catalogue.signals if s.feature])
+        return Scale(
+            self._catalogue.features,
+            mean + self._shift,
+            np.maximum(np.sqrt(variance), steps),
+            sums.present >= minimum,
+        )
+
+    def constant(self, vins: set[bytes]) -> Bools:
+        """Features that never moved by more than rounding in some vehicles' rows."""
+        sums = self._merged(vins)
+        count = np.maximum(sums.present, 1)
+        variance = sums.squares / count - (sums.total / count) ** 2
+        steps = np.array([10.0**-s.precision for s in self._catalogue.signals if s.feature])
+        quiet: Bools = np.sqrt(np.maximum(variance, 0)) < steps / 10
+        return quiet
+
+    def _merged(self, vins: set[bytes]) -> _Sums:
+        total = np.zeros((4, self._width))
+        for vin in vins:
+            total += self._sums[vin]
+        return _Sums(total[0], total[1], total[2])

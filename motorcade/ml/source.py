@@ -1,0 +1,288 @@
+"""Recorded offset ranges of a topic as a repeatable source of columns, straight from Kafka.
+
+A training set is a list of offset ranges: nothing is copied, and reading them again gives the same
+rows in the same order for as long as Kafka keeps them.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from motorcade.fleet.catalogue import Catalogue
+from motorcade.fleet.columns import schema_id_of
+from motorcade.fleet.errors import DecodeError, UnreachableError
+from motorcade.fleet.settings import ProcessSettings
+from motorcade.fleet.telemetry import TelemetryAvro, TelemetryColumns
+from motorcade.ml.errors import RangeError
+from motorcade.runtime.registry import schema_by_id
+
+#: Records per batch; measured best among 1,000 to 20,000 (bench/read.py): larger batches of Python
+#: objects fall out of the processor's cache.
+BATCH = 2000
+#: A Kafka that sends nothing for this long is reported as unreachable.
+_SILENCE_S = 30.0
+_REQUEST_S = 10.0
+_HEADER = 5
+
+SchemaLookup = Callable[[int], dict[str, Any]]
+
+
+class OffsetRange(NamedTuple):
+    """Records of one partition from `start` to before `end`."""
+
+    topic: str
+    partition: int
+    start: int
+    end: int
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+
+def record(
+    settings: ProcessSettings,
+    topic: str,
+    *,
+    since_ms: int | None = None,
+    until_ms: int | None = None,
+) -> list[OffsetRange]:
+    """Name what a topic holds now, or took in between two moments.
+
+    Args:
+        settings: where Kafka is.
+        topic: what to record.
+        since_ms: ingest time of the first record, milliseconds since 1970; None begins at the
+            earliest record that Kafka still has.
+        until_ms: ingest time before which the last record came; None ends at the latest one.
+
+    Returns:
+        The non-empty ranges, by partition.
+
+    Raises:
+        RangeError: the topic does not exist.
+        UnreachableError: Kafka does not answer.
+    """
+    with _kafka(settings) as client:
+        numbers = _partitions(client, topic)
+        ranges = []
+        for number in numbers:
+            low, high = client.get_watermark_offsets(
+                TopicPartition(topic, number), timeout=_REQUEST_S
+            )
+            ranges.append([low, high])
+        for position, moment in ((0, since_ms), (1, until_ms)):
+            if moment is None:
+                continue
+            found = client.offsets_for_times(
+                [TopicPartition(topic, number, moment) for number in numbers], timeout=_REQUEST_S
+            )
+            for tp in found:
+                # -1: no record is as young as that.
+                if tp.offset >= 0:
+                    ranges[numbers.index(tp.partition)][position] = tp.offset
+                elif position == 0:
+                    ranges[numbers.index(tp.partition)][0] = ranges[numbers.index(tp.partition)][1]
+    return [
+        OffsetRange(topic, number, start, end)
+        for number, (start, end) in zip(numbers, ranges, strict=True)
+        if start < end
+    ]
+
+
+class RangeReader:
+    """Reads telemetry ranges as columns, in (partition, offset) order, as often as it is iterated.
+
+    Args:
+        settings: where Kafka is.
+        ranges: what to read.
+        catalogue: the signals that rows are laid out by.
+        lookup: the writer's schema of an id.
+        batch: most records per batch.
+    """
+
+    def __init__(
+        self,
+        settings: ProcessSettings,
+        ranges: Sequence[OffsetRange],
+        catalogue: Catalogue,
+        lookup: SchemaLookup,
+        *,
+        batch: int = BATCH,
+    ) -> None:
+        self._settings = settings
+        self._ranges = sorted(ranges)
+        self._catalogue = catalogue
+        self._lookup = lookup
+        self._batch = batch
+        self._codec: TelemetryAvro | None = None
+        #: Writers' schemas by id, as far as read.
+        self.schemas: dict[int, dict[str, Any]] = {}
+
+    @property
+    def total(self) -> int:
+        """Records in all ranges."""
+        return sum(len(one) for one in self._ranges)
+
+    def __iter__(self) -> Iterator[TelemetryColumns]:
+        """Batches of at most `batch` rows.
+
+        Raises:
+            RangeError: Kafka no longer holds a range, or never did.
+            DecodeError: a record is not telemetry; the message names its place.
+            UnreachableError: Kafka falls silent.
+        """
+        with _kafka(self._settings) as client:
+            for one in self._ranges:
+                check(client, one)
+            for one in self._ranges:
+                for offset, values in _values(client, one, self._batch):
+                    yield from self._decode(one, offset, values)
+
+    def _decode(
+        self, one: OffsetRange, offset: int, values: list[bytes]
+    ) -> Iterator[TelemetryColumns]:
+        try:
+            if len({value[:_HEADER] for value in values}) == 1:
+                number = schema_id_of(values[0])
+                yield self._codec_for(number).decode(values, number)
+                return
+            for number, run in groupby(values, key=schema_id_of):
+                yield self._codec_for(number).decode(list(run), number)
+        except DecodeError as error:
+            raise DecodeError(
+                f"{one.topic}[{one.partition}] from offset {offset}: {error.what}",
+                "Is this a topic of telemetry in Confluent's Avro format?",
+            ) from error
+
+    def _codec_for(self, number: int) -> TelemetryAvro:
+        if self._codec is None:
+            # No schema is ours here: every id is read as its writer registered it.
+            self._codec = TelemetryAvro(self._catalogue, 0)
+        if number not in self.schemas:
+            schema = self._lookup(number)
+            self._codec.learn(number, schema)
+            self.schemas[number] = schema
+        return self._codec
+
+
+def registry_lookup(settings: ProcessSettings) -> SchemaLookup:
+    """Looks schemas up in the registry, from any thread, with or without a running event loop."""
+
+    def look_up(number: int) -> dict[str, Any]:
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(lambda: asyncio.run(schema_by_id(settings, number))).result()
+
+    return look_up
+
+
+def read_values(
+    settings: ProcessSettings, ranges: Sequence[OffsetRange], *, batch: int = BATCH
+) -> Iterator[list[bytes]]:
+    """Record values of ranges of any topic, in (partition, offset) order.
+
+    Raises:
+        RangeError, UnreachableError: as `RangeReader`.
+    """
+    with _kafka(settings) as client:
+        for one in sorted(ranges):
+            check(client, one)
+            for _, values in _values(client, one, batch):
+                yield values
+
+
+def check(client: Any, one: OffsetRange) -> None:
+    """Verify that Kafka holds a whole range.
+
+    Raises:
+        RangeError: it does not; the message gives the offsets that it has.
+    """
+    if one.partition not in _partitions(client, one.topic):
+        raise RangeError(
+            f"The topic {one.topic} has no partition {one.partition}.",
+            "The range was recorded on another Kafka, or before the topic was made anew.",
+        )
+    low, high = client.get_watermark_offsets(
+        TopicPartition(one.topic, one.partition), timeout=_REQUEST_S
+    )
+    if one.start < low:
+        raise RangeError(
+            f"{one.topic}[{one.partition}] no longer holds offset {one.start}: the earliest offset "
+            f"available is {low}.",
+            "Retention has removed it. Record a newer range, or keep the topic longer.",
+        )
+    if one.end > high:
+        raise RangeError(
+            f"{one.topic}[{one.partition}] ends at offset {high}, the range asks for records up "
+            f"to offset {one.end}.",
+            "The range was recorded on another Kafka, or before the topic was made anew.",
+        )
+
+
+def _values(client: Any, one: OffsetRange, batch: int) -> Iterator[tuple[int, list[bytes]]]:
+    """(first offset, values) of a range, batch by batch."""
+    client.assign([TopicPartition(one.topic, one.partition, one.start)])
+    position = one.start
+    while position < one.end:
+        messages = client.consume(min(batch, one.end - position), _SILENCE_S)
+        if not messages:
+            raise UnreachableError(
+                f"Kafka sent nothing of {one.topic}[{one.partition}] from offset {position} on "
+                f"for {_SILENCE_S:.0f} s.",
+                "Check that it runs, and its log.",
+            )
+        values = []
+        for message in messages:
+            error = message.error()
+            if error is None:
+                values.append(message.value())
+            elif error.code() == KafkaError._PARTITION_EOF:
+                return
+            else:
+                raise RangeError(
+                    f"{one.topic}[{one.partition}] at offset {position}: {error.str()}.",
+                    "Was the range removed while it was being read?",
+                )
+        first, position = position, messages[-1].offset() + 1
+        yield first, values
+
+
+def _partitions(client: Any, topic: str) -> list[int]:
+    found = client.list_topics(topic, timeout=_REQUEST_S).topics.get(topic)
+    if found is None or found.error is not None:
+        raise RangeError(
+            f"Kafka has no topic {topic!r}.", "Start the pipeline first: motorcade up."
+        )
+    return sorted(found.partitions)
+
+
+@contextmanager
+def _kafka(settings: ProcessSettings) -> Iterator[Any]:
+    client = Consumer(
+        {
+            "bootstrap.servers": settings.kafka,
+            # Never used: partitions are assigned by hand and nothing is committed.
+            "group.id": "motorcade-range-reader",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "auto.offset.reset": "error",
+            # A fetch left over from the partition before must not hold the next one up.
+            "fetch.wait.max.ms": 10,
+            "fetch.message.max.bytes": 4 << 20,
+            "queued.min.messages": 20000,
+            "log_level": 0,
+        }
+    )
+    try:
+        yield client
+    except KafkaException as error:
+        raise UnreachableError(
+            f"Kafka at {settings.kafka}: {error.args[0].str()}.",
+            "Check that it runs, and MOTORCADE_KAFKA or --kafka.",
+        ) from error
+    finally:
+        client.close()
