@@ -95,7 +95,8 @@ class Verdict:
     accounts: Accounts
     faults: FaultAccounts
     latencies: dict[str, Latency]
-    broker_drops: int
+    #: None where the broker does not say.
+    broker_drops: int | None
     durability: str
     usage: tuple[ProcessUsage, ...] = ()
     notes: tuple[str, ...] = field(default=())
@@ -119,7 +120,7 @@ def judge(
     faults: FaultAccounts,
     latencies: dict[str, Latency],
     generator: Generator,
-    broker_drops: int,
+    broker_drops: int | None,
     durability: str,
     *,
     limits: Limits,
@@ -268,7 +269,7 @@ def _accounts_table(verdict: Verdict) -> Table:
         ("not scored", a.not_scored, "each with its reason"),
     ]
     for name, count, note in rows:
-        table.add_row(name, f"{count:,}", note)
+        table.add_row(name, "unknown" if count is None else f"{count:,}", note)
     return table
 
 
