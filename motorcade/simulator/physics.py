@@ -75,9 +75,9 @@ def read_sensors(build: Build, state: State, names: tuple[str, ...], step: int) 
         value = columns[name]
         share, absolute = _NOISE.get(name, (0.0, 0.0))
         if name == "coolant_temp":
-            # A sensor that steam pockets pass reads the metal, some 20 K hotter (typical).
+            # A sensor that steam pockets pass reads the metal, some 25 K hotter (typical).
             void = 1 - hurt.coolant_fill
-            out[:, column] = value + 18 * void + noise[column] * (absolute + 4 * void)
+            out[:, column] = value + 22 * void + noise[column] * (absolute + 4 * void)
         elif share or absolute:
             out[:, column] = value + noise[column] * (share * np.abs(value) + absolute)
         else:
