@@ -1,0 +1,271 @@
+"""A car's life on MQTT, with a session in place of a broker."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from motorcade.fleet import messages
+from motorcade.fleet.messages import CommandRequest, VehicleStatus
+from motorcade.simulator import car_session
+from motorcade.simulator.car_session import CarKit, CarSession
+from motorcade.simulator.measures import Measures
+
+VIN = "MC9ABT5E7T0000000"
+BASE = f"fleet/v1/00/{VIN}"
+NOW_MS = 1_700_000_000_000
+
+
+class FakeSession:
+    """Stands for MqttSession: takes what is published and lets the test acknowledge it."""
+
+    def __init__(self, client_id: str, endpoint: str, **options: Any) -> None:
+        self.client_id = client_id
+        self.endpoint = endpoint
+        self.connected = False
+        self.generation = 1
+        self._will = options["will"]
+        self.published: list[tuple[int, str, bytes, dict[str, Any]]] = []
+        self.acknowledged: list[int] = []
+        self.filters: list[str] = []
+        self.unacknowledged: set[int] = set()
+
+    @property
+    def in_flight(self) -> int:
+        return len(self.unacknowledged)
+
+    async def connect(self, timeout_s: float, *, retry: bool) -> None:
+        self.come_online()
+
+    async def subscribe(self, filters: list[str]) -> None:
+        self.filters += filters
+
+    def publish(self, topic: str, payload: bytes, *, qos: int = 1, **properties: Any) -> int:
+        packet_id = len(self.published) + 1 if qos else 0
+        self.published.append((packet_id, topic, payload, properties))
+        if packet_id:
+            self.unacknowledged.add(packet_id)
+        return packet_id
+
+    def acknowledge(self, packet_ids: tuple[int, ...], generation: int) -> None:
+        assert generation == self.generation
+        self.acknowledged += packet_ids
+
+    async def disconnect(self) -> None:
+        self.connected = False
+
+    def come_online(self) -> None:
+        self.connected = True
+        self.on_connected(self, False)  # type: ignore[attr-defined]
+
+    def go_offline(self) -> None:
+        self.connected = False
+        self.on_disconnected(self, None)  # type: ignore[attr-defined]
+
+    def puback(self, packet_id: int, reason_code: int = 0) -> None:
+        self.unacknowledged.discard(packet_id)
+        self.on_puback(self, packet_id, reason_code)  # type: ignore[attr-defined]
+
+    def on(self, kind: str) -> list[bytes]:
+        return [payload for _, topic, payload, _ in self.published if topic == f"{BASE}/{kind}"]
+
+    def last_id(self) -> int:
+        return self.published[-1][0]
+
+
+@pytest.fixture
+def measures() -> Measures:
+    return Measures()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+    now = [100.0]
+    monkeypatch.setattr(car_session.time, "monotonic", lambda: now[0])
+    return now  # type: ignore[return-value]
+
+
+@pytest.fixture
+def car(monkeypatch: pytest.MonkeyPatch, measures: Measures) -> CarSession:
+    monkeypatch.setattr(car_session, "MqttSession", FakeSession)
+    kit = CarKit(
+        qos=1,
+        in_flight=2,
+        buffer=3,
+        keepalive_s=60,
+        credentials=None,
+        measures=measures,
+        now_ms=lambda: NOW_MS,
+    )
+    return CarSession(VIN, 77, "127.0.0.1:1883", kit)
+
+
+def session_of(car: CarSession) -> FakeSession:
+    return car._session  # type: ignore[return-value]
+
+
+def send(car: CarSession, *seqs: int) -> None:
+    for seq in seqs:
+        car.send(seq, NOW_MS, f"{seq}".encode())
+
+
+async def test_a_car_listens_for_commands_before_it_announces_its_birth(car: CarSession) -> None:
+    assert await car.start()
+    session = session_of(car)
+    assert session.filters == [f"{BASE}/commands/request"]
+    [(_, topic, payload, properties)] = session.published
+    assert topic == f"{BASE}/status"
+    assert properties["retain"]
+    assert messages.decode(VehicleStatus, payload) == VehicleStatus(
+        VIN, 77, 1, True, "127.0.0.1:1883"
+    )
+
+
+async def test_the_will_speaks_of_its_own_connection(car: CarSession) -> None:
+    session = session_of(car)
+    await car.start()
+    assert json.loads(session._will.payload)["connection"] == 1
+    session.go_offline()
+    will = messages.decode(VehicleStatus, session._will.payload)
+    assert (will.connection, will.online, will.boot) == (2, False, 77)
+    session.come_online()
+    assert json.loads(session.on("status")[-1])["connection"] == 2
+
+
+async def test_sent_and_acknowledged_are_told_apart(car: CarSession, measures: Measures) -> None:
+    await car.start()
+    send(car, 1, 2)
+    session_of(car).puback(session_of(car).last_id())
+    assert car.ledger.sent.spans == [(1, 2)]
+    assert car.ledger.acked.spans == [(2, 2)]
+    assert (measures.counts.sent, measures.counts.acked) == (2, 1)
+    assert len(measures.batch.puback_ms) == 1
+
+
+async def test_what_the_window_does_not_take_goes_out_with_an_acknowledgement(
+    car: CarSession,
+) -> None:
+    await car.start()
+    send(car, 1, 2, 3)
+    session = session_of(car)
+    assert session.on("telemetry") == [b"1", b"2"]
+    session.puback(session.last_id())
+    assert session.on("telemetry") == [b"1", b"2", b"3"]
+
+
+async def test_an_offline_car_keeps_the_newest_and_counts_what_it_drops(
+    car: CarSession, measures: Measures
+) -> None:
+    await car.start()
+    session = session_of(car)
+    session.go_offline()
+    send(car, 1, 2, 3, 4, 5)
+    assert car.ledger.dropped == measures.counts.dropped == 2
+    session.come_online()
+    assert session.on("telemetry") == [b"3", b"4"]
+    assert car.ledger.sent.spans == [(3, 4)]
+
+
+async def test_a_trouble_code_is_never_dropped(car: CarSession) -> None:
+    await car.start()
+    session = session_of(car)
+    session.go_offline()
+    record = car.report_failure("P0217", "coolant_leak", 5, "hot")
+    send(car, 1, 2, 3, 4, 5)
+    session.come_online()
+    [dtc] = session.on("dtc")
+    assert json.loads(dtc)["code"] == "P0217"
+    assert not record.acked
+    packet_id = next(i for i, topic, _, _ in session.published if topic.endswith("/dtc"))
+    session.puback(packet_id)
+    assert record.acked
+
+
+async def test_a_message_that_nobody_heard_is_sent_again_after_a_pause(
+    car: CarSession, measures: Measures, clock: list[float]
+) -> None:
+    await car.start()
+    session = session_of(car)
+    send(car, 1)
+    session.puback(session.last_id(), 0x10)
+    send(car, 2)
+    assert session.on("telemetry") == [b"1"]
+    assert not car.ledger.acked
+    clock[0] += 2
+    send(car, 3)
+    assert session.on("telemetry") == [b"1", b"1", b"2"]
+    assert measures.counts.unheard == 1
+
+
+async def test_a_refused_message_is_counted_and_not_acknowledged(
+    car: CarSession, measures: Measures
+) -> None:
+    await car.start()
+    send(car, 1)
+    session_of(car).puback(session_of(car).last_id(), 0x97)
+    assert not car.ledger.acked
+    assert car.ledger.refused == measures.counts.refused == 1
+
+
+async def test_a_command_is_answered_with_its_correlation_and_then_acknowledged(
+    car: CarSession,
+) -> None:
+    await car.start()
+    session = session_of(car)
+    request = CommandRequest("c1", VIN, "driver_warning", NOW_MS, NOW_MS + 1000)
+    car._received(
+        session,
+        9,
+        f"{BASE}/commands/request",
+        messages.encode(request),
+        {  # type: ignore[arg-type]
+            "correlation_data": b"c1"
+        },
+    )
+    [answer] = session.on("commands/response")
+    assert json.loads(answer)["status"] == "SUCCEEDED"
+    assert session.published[-1][3]["correlation_data"] == b"c1"
+    assert session.acknowledged == [9]
+
+
+async def test_a_command_that_cannot_be_read_is_acknowledged_and_leaves_the_car_alive(
+    car: CarSession,
+) -> None:
+    await car.start()
+    session = session_of(car)
+    car._received(session, 4, f"{BASE}/commands/request", b"{", {})  # type: ignore[arg-type]
+    assert session.on("commands/response") == []
+    assert session.acknowledged == [4]
+
+
+async def test_a_car_that_stops_says_so_and_accounts_for_what_it_still_held(
+    car: CarSession,
+) -> None:
+    await car.start()
+    session = session_of(car)
+    session.go_offline()
+    send(car, 1, 2)
+    await car.stop(drain_s=0.1)
+    assert car.ledger.unsent == 2
+    car2_status = session.on("status")
+    assert len(car2_status) == 1  # offline, the will speaks
+
+
+async def test_a_stopping_car_waits_for_its_last_acknowledgement(car: CarSession) -> None:
+    await car.start()
+    session = session_of(car)
+    send(car, 1)
+    for packet_id in list(session.unacknowledged):
+        session.puback(packet_id)
+    real_publish = session.publish
+
+    def publish_and_acknowledge(*arguments: Any, **options: Any) -> int:
+        packet_id = real_publish(*arguments, **options)
+        session.puback(packet_id)
+        return packet_id
+
+    session.publish = publish_and_acknowledge  # type: ignore[method-assign]
+    await car.stop(drain_s=5)
+    assert json.loads(session.on("status")[-1])["online"] is False
+    assert not session.connected
