@@ -118,10 +118,10 @@ class WorkerFleet:
         while True:
             now = loop.time()
             self._measures.tick_ms.append(max(0.0, now - next_tick) * 1000)
-            self._tick(_wall_ms())
-            if now >= next_report:
+            if now >= next_report:  # before the tick puts new messages in flight
                 self.reports.append(self._report())
                 next_report = now + _REPORT_S
+            self._tick(_wall_ms())
             if now >= next_ledger:
                 self.write_ledger()
                 next_ledger = now + _LEDGER_S
