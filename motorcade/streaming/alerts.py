@@ -132,19 +132,24 @@ class AlertStep:
         return outputs
 
     def _decode(self, records: list[Record]) -> tuple[PredictionColumns | None, list[Record]]:
+        """Columns of the records that decode, and those records."""
         try:
             return self._codec.decode([record.value for record in records]), records
         except (DecodeError, TypeError):
-            good = [record for record in records if self._decodes(record)]
+            good = self._good(records)
         return (self._codec.decode([record.value for record in good]) if good else None), good
 
-    def _decodes(self, record: Record) -> bool:
+    def _good(self, records: list[Record]) -> list[Record]:
+        """The records that decode, found by halves so that one bad one costs little."""
         try:
-            self._codec.decode([record.value])
+            self._codec.decode([record.value for record in records])
         except (DecodeError, TypeError) as error:
-            self._malformed(PREDICTIONS, error, record)
-            return False
-        return True
+            if len(records) == 1:
+                self._malformed(PREDICTIONS, error, records[0])
+                return []
+            middle = len(records) // 2
+            return self._good(records[:middle]) + self._good(records[middle:])
+        return records
 
     def _take(
         self, record: Record, columns: PredictionColumns, row: int, step: int

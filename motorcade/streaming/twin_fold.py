@@ -99,15 +99,16 @@ class Fold:
         return rows
 
     def _decode(self, records: Sequence[Record], add: Callable[[Sequence[Record]], None]) -> None:
-        """Add a batch at once, or record by record when one of it does not decode."""
+        """Add a batch at once; when one of it does not decode, its halves, and so on."""
         try:
             add(records)
         except (DecodeError, TypeError) as error:
             if len(records) == 1:
                 self._malformed(records[0].topic, error, records[0])
                 return
-            for record in records:
-                self._decode([record], add)
+            middle = len(records) // 2
+            self._decode(records[:middle], add)
+            self._decode(records[middle:], add)
 
     def _add_telemetry(self, records: Sequence[Record]) -> None:
         ids = np.array([schema_id_of(record.value) for record in records])
