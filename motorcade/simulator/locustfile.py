@@ -66,10 +66,21 @@ def _begin(environment: Any, runner: Any, web_ui: Any, **_: Any) -> None:
                 "The fleet needs a master and workers.",
                 "Start Locust with --master, and workers with --worker.",
             )
-    except (MotorcadeError, ValidationError) as error:
-        _log.error("%s", error)
-        runner.quit()
-        sys.exit(1)
+    except ValidationError as error:
+        _give_up(runner, "; ".join(_explain(problem) for problem in error.errors()))
+    except MotorcadeError as error:
+        _give_up(runner, str(error))
+
+
+def _explain(problem: Any) -> str:
+    variable = "MOTORCADE_" + "_".join(str(part) for part in problem["loc"][:1]).upper()
+    return f"{variable}={problem['input']!r}: {problem['msg']}"
+
+
+def _give_up(runner: Any, reason: str) -> None:
+    _log.error("The simulator cannot start: %s", reason)
+    runner.quit()
+    sys.exit(1)
 
 
 events.init.add_listener(_begin)

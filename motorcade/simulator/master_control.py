@@ -141,6 +141,9 @@ class MasterControl:
             self._runner.send_message("quit", None, msg.node_id)
             return
         self._workers[msg.node_id] = Worker(index, process)
+        if self._running:  # it takes the place of one that was lost: the same cars, newer boots
+            runner = self._runner
+            gevent.spawn(runner.start, runner.target_user_count, runner.spawn_rate)
 
     def _report(self, environment: Any, msg: Any) -> None:
         del environment

@@ -213,7 +213,7 @@ class WorkerFleet:
 
     async def _bring_up(self, row: int, session: CarSession) -> None:
         if (before := self._ending.get(row)) is not None:
-            await asyncio.shield(before)  # two connections of one car would fight for the session
+            await asyncio.wait([before])  # two connections of one car would fight for the session
         if not await session.start():
             return
         if row in self._broken:
@@ -299,7 +299,7 @@ class WorkerFleet:
     # -- edges ----------------------------------------------------------------------------------
 
     async def _gate(self) -> None:
-        """Wait until every URL of `wait_for` answers 200."""
+        """Wait until every URL of `wait_for` answers 200; event time goes on meanwhile."""
         waiting = list(self._settings.wait_for)
         if not waiting:
             return
@@ -308,8 +308,8 @@ class WorkerFleet:
         async with aiohttp.ClientSession(timeout=timeout) as client:
             while waiting:
                 waiting = [url for url in waiting if not await _answers(client, url)]
-                if waiting:
-                    await asyncio.sleep(_GATE_POLL_S)
+                self._block.step(self._plan.clock.event_ms(_wall_ms()))
+                await asyncio.sleep(_GATE_POLL_S if waiting else 0)
 
     def _report(self) -> Report:
         batch = self._measures.flush()

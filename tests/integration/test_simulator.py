@@ -285,6 +285,15 @@ async def test_a_killed_worker_makes_the_run_invalid_and_its_cars_run_nowhere_el
     wills = [s for s in tap.by_kind[mqtt_topics.STATUS] if not s["online"]]
     assert {s["vin"] for s in wills} == vins(CARS) - left
 
+    settings, folder = simulator.settings, simulator.workers[1].folder
+    again = Program(
+        "worker-1", tuple(commands.worker_argv(settings)), commands.worker_env(settings, 1)
+    )
+    simulator.workers[1] = launch(again, folder)
+    fleet = await simulator.until(lambda fleet: online(fleet, CARS))
+    assert not fleet["valid"]
+    assert tap.vins == vins(CARS)
+
 
 async def test_cars_come_back_after_the_broker_and_nothing_acknowledged_is_missing(
     simulator: Simulator, tap: Tap, own_mosquitto: BrokerServer

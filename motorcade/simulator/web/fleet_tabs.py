@@ -1,6 +1,7 @@
 """Tabs of Locust's web UI: cars by endpoint, workers, and faults with what became of them."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 from flask import Response, request
@@ -94,8 +95,8 @@ def _rows(fleet: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
             {
                 "name": fault["vin"],
                 "kind": fault["kind"],
-                "onset": fault["onset_ms"],
-                "failure": fault["failure_ms"],
+                "onset": _clock(fault["onset_ms"]),
+                "failure": _clock(fault["failure_ms"]),
                 "state": f"failed with {failed[fault['vin']]}"
                 if fault["vin"] in failed
                 else "wear",
@@ -103,3 +104,7 @@ def _rows(fleet: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
             for fault in fleet["faults"]
         ],
     }
+
+
+def _clock(event_ms: int) -> str:
+    return f"{datetime.fromtimestamp(event_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
