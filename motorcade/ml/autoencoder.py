@@ -80,7 +80,6 @@ class Fit:
     """How to train; `patience` epochs without a better validation loss end it early."""
 
     epochs: int = 20
-    batch: int = 256
     learning_rate: float = 2e-3
     patience: int = 4
     seed: int = 0
@@ -100,7 +99,7 @@ def fit(
             iterated once an epoch.
         validation: (n, features) likewise.
         scale: normalisation of the features.
-        how: epochs, batch size, seed.
+        how: epochs, learning rate, patience, seed.
         each_epoch: told after every epoch.
 
     Raises:

@@ -49,6 +49,7 @@ class Request(msgspec.Struct, frozen=True):
     minimum_records: int = 1000
     minimum_vehicles: int = 10
     epochs: int = 20
+    #: Most rows per training step.
     batch: int = 256
     seed: int = 0
 
@@ -172,15 +173,17 @@ def learn(
 
     sizes = {part: sum(rows[v] for v in vins) for part, vins in split._asdict().items()}
     validation = _collect(batches, usable, columns, split.validate, sizes["validate"])
+    # A small training set still gets its hundred steps an epoch.
+    batch_size = min(request.batch, max(32, sizes["train"] // 100))
     dataset = RangeDataset(
         batches,
         lambda batch: (kept := usable(batch)).values[_among(kept.vin, split.train)][:, columns],
         len(columns),
         size=sizes["train"],
-        batch=request.batch,
+        batch=batch_size,
         seed=request.seed,
     )
-    how = autoencoder.Fit(epochs=request.epochs, batch=request.batch, seed=request.seed)
+    how = autoencoder.Fit(epochs=request.epochs, seed=request.seed)
     progress(Progress("training", 0, request.epochs))
     weights, history = autoencoder.fit(
         dataset,

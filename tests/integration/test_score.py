@@ -1,0 +1,308 @@
+"""From recorded telemetry to a live model, on real Kafka: every record gets one prediction."""
+
+import asyncio
+import json
+import signal
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from motorcade.fleet.avro import PREDICTIONS_SUBJECT, TELEMETRY_SUBJECT
+from motorcade.fleet.catalogue import load_catalogue
+from motorcade.fleet.predictions import PredictionAvro
+from motorcade.fleet.settings import ProcessSettings
+from motorcade.fleet.source import source_of
+from motorcade.fleet.telemetry import TelemetryAvro
+from motorcade.fleet.topics import PREDICTIONS, TELEMETRY
+from motorcade.ml.announce import announce
+from motorcade.ml.source import record
+from motorcade.ml.store import ModelStore
+from motorcade.ml.train import Progress, Request, Trained, train
+from motorcade.runtime.kafka import Record, read_all
+from motorcade.runtime.registry import schema_id
+from motorcade.simulator.wear import WearKind
+from motorcade.stack import topics
+from motorcade.stack.settings import StackSettings
+
+from .driven import DrivenFleet, TelemetryWriter
+from .pipeline import Process
+from .servers import run_async, start_kafka
+
+CATALOGUE = load_catalogue()
+CARS = 60
+
+
+@pytest.fixture(scope="module")
+def kafka_alone(
+    stack_settings: StackSettings, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """A Kafka of this module's own: whole topics are compared here."""
+    node = start_kafka(stack_settings, tmp_path_factory.mktemp("kafka-score"))
+    run_async(topics.create(node.bootstrap))
+    yield node.bootstrap
+    node.running.stop()
+
+
+@dataclass
+class Bench:
+    """What the tests of this module go on with, one after the other."""
+
+    settings: ProcessSettings
+    fleet: DrivenFleet
+    writer: TelemetryWriter
+    predictions: PredictionAvro
+    scorer: Process
+
+    async def records(self, topic: str) -> dict[int, list[Record]]:
+        """Every record of a topic by partition."""
+        found: dict[int, list[Record]] = defaultdict(list)
+        async for batch in read_all(self.settings, [topic]):
+            found[batch[0].partition] += batch
+        return found
+
+    async def until_all_predicted(self, timeout_s: float = 60) -> dict[int, list[Record]]:
+        """Wait until the last record of each partition has its prediction."""
+        telemetry = await self.records(TELEMETRY)
+        deadline = time.monotonic() + timeout_s
+        while True:
+            found = await self.records(PREDICTIONS)
+            waiting = [p for p, records in telemetry.items() if len(found[p]) < len(records)]
+            if not waiting:
+                return found
+            assert time.monotonic() < deadline, f"partitions {waiting}:\n{self.scorer.log[-2000:]}"
+            await asyncio.sleep(0.1)
+
+    async def until_log(self, text: str, timeout_s: float = 60) -> None:
+        deadline = time.monotonic() + timeout_s
+        while text not in self.scorer.log:
+            assert time.monotonic() < deadline, self.scorer.log[-2000:]
+            await asyncio.sleep(0.05)
+
+    async def check_one_prediction_each(self) -> None:
+        """Exactly one prediction for each telemetry record, in order, of the same car."""
+        predictions = await self.until_all_predicted()
+        for partition, records in (await self.records(TELEMETRY)).items():
+            sources = [source_of(p.headers) for p in predictions[partition]]
+            assert sources == [(partition, r.offset) for r in records]
+            assert [p.key for p in predictions[partition]] == [r.key for r in records]
+
+
+@pytest.fixture(scope="module")
+async def bench(
+    kafka_alone: str, registry_schemas: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Bench]:
+    folder = tmp_path_factory.mktemp("score")
+    settings = ProcessSettings(kafka=kafka_alone, registry_url=registry_schemas, data_dir=folder)
+    codec = TelemetryAvro(CATALOGUE, await schema_id(settings, CATALOGUE, TELEMETRY_SUBJECT))
+    environment = {
+        "MOTORCADE_KAFKA": kafka_alone,
+        "MOTORCADE_REGISTRY_URL": registry_schemas,
+        "MOTORCADE_DATA_DIR": str(folder),
+    }
+    made = Bench(
+        settings,
+        DrivenFleet(seed=11, cars=CARS),
+        TelemetryWriter(settings, codec),
+        PredictionAvro(CATALOGUE, await schema_id(settings, CATALOGUE, PREDICTIONS_SUBJECT)),
+        Process("score", environment, folder),
+    )
+    yield made
+    if made.scorer.running:
+        made.scorer.stop()
+
+
+def trained_on(settings: ProcessSettings, **changes: object) -> tuple[Trained, list[Progress]]:
+    told: list[Progress] = []
+    request = Request(ranges=tuple(record(settings, TELEMETRY)), epochs=15, **changes)
+    return train(settings, request, told.append), told
+
+
+async def test_before_any_model_every_record_is_predicted_as_not_scored(bench: Bench) -> None:
+    await bench.writer.write(bench.fleet.drive(40))
+    await bench.scorer.started()
+    predictions = await bench.until_all_predicted()
+    await bench.check_one_prediction_each()
+    for records in predictions.values():
+        columns = bench.predictions.decode([r.value for r in records])
+        assert np.isnan(columns.score).all()
+        assert (columns.version == 0).all()
+        assert bench.predictions.decode_one(records[0].value)["reason"] == "no model is live yet"
+
+
+async def test_a_model_trained_from_kafka_goes_live_without_a_restart(bench: Bench) -> None:
+    pid = bench.scorer.popen.pid
+    trained, told = await asyncio.to_thread(trained_on, bench.settings)
+    assert trained.manifest.version == 1
+    assert sum(end - start for *_, start, end in trained.manifest.origin.ranges) == 40 * CARS
+    assert {p.phase for p in told} == {"reading", "training", "announcing"}
+    await bench.until_log("model is live")
+    bench.fleet.begin_wear(4, [WearKind.COOLANT_LEAK, WearKind.BEARING_WEAR])
+    await bench.writer.write(bench.fleet.drive(62))
+    predictions = await bench.until_all_predicted()
+    assert bench.scorer.popen.pid == pid
+    assert bench.scorer.running
+    await bench.check_one_prediction_each()
+    for records in predictions.values():
+        columns = bench.predictions.decode([r.value for r in records])
+        # Version 0 up to the activation, 1 after it: nothing goes back.
+        assert (np.diff(columns.version) >= 0).all()
+        assert columns.version[-1] == 1
+        assert np.isfinite(columns.score[columns.version == 1]).all()
+
+
+async def test_worn_cars_score_above_the_threshold_and_name_the_worn_signal(bench: Bench) -> None:
+    records = [r for rs in (await bench.until_all_predicted()).values() for r in rs]
+    columns = bench.predictions.decode([r.value for r in records])
+    late = columns.version == 1
+    for vin, failure_ms in bench.fleet.failures.items():
+        mine = late & (columns.vin == vin) & (columns.time > failure_ms - 30 * 60_000)
+        mine &= columns.time <= failure_ms
+        above = columns.score[mine] > columns.threshold[mine]
+        assert above.mean() > 0.8, vin
+        named = [
+            bench.predictions.decode_one(records[row].value)["contributions"][0]["signal"]
+            for row in np.flatnonzero(mine)
+        ]
+        worn = {"coolant_temp", "engine_vibration_amplitude"}
+        assert sum(name in worn for name in named) > 0.8 * len(named)
+    healthy = late & ~np.isin(columns.vin, list(bench.fleet.failures))
+    assert (columns.score[healthy] > columns.threshold[healthy]).mean() < 0.01
+
+
+async def test_a_sparse_message_is_published_as_not_scored_with_its_coverage(bench: Bench) -> None:
+    columns = bench.fleet.drive(1)
+    columns.values[:, CATALOGUE.feature_columns[5:]] = np.nan
+    await bench.writer.write(columns)
+    predictions = await bench.until_all_predicted()
+    last = bench.predictions.decode_one(next(r for r in predictions.values() if r)[-1].value)
+    assert last["reason"] == "coverage 0.28 is below the model's minimum 0.50"
+    assert last["version"] == 1
+    assert np.isnan(last["score"])
+
+
+async def test_a_record_that_is_not_telemetry_stops_nothing(bench: Bench) -> None:
+    vin = bench.fleet.drive(1).vin[0]
+    await bench.writer.write_values([vin] * 2, [b"hello", b"\0\0\1\2\3 unknown schema"])
+    await bench.writer.write(bench.fleet.drive(1))
+    await bench.check_one_prediction_each()
+    assert bench.scorer.metric("motorcade_predictions_total") > 0
+    assert 'outcome="undecodable"} 2.0' in bench.scorer.get("/metrics")
+
+
+@pytest.mark.parametrize(
+    "failpoint", ["score.before-produce:2", "score.after-produce:1", "score.after-produce:3"]
+)
+async def test_killed_between_produce_and_commit_it_repeats_and_loses_nothing(
+    bench: Bench, failpoint: str
+) -> None:
+    bench.scorer.stop()
+    bench.scorer.start(failpoint)
+    writing = asyncio.create_task(_write_on(bench))
+    assert await asyncio.to_thread(bench.scorer.popen.wait, 60) == -signal.SIGKILL
+    writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
+    await bench.scorer.started()
+    await bench.check_one_prediction_each()
+    # The model that was live before the kill was live before the first prediction after it.
+    for records in (await bench.records(PREDICTIONS)).values():
+        versions = bench.predictions.decode([r.value for r in records]).version
+        assert (np.diff(versions) >= 0).all()
+
+
+@pytest.mark.chaos
+async def test_killed_at_random_under_load_it_repeats_and_loses_nothing(
+    bench: Bench, moments: int
+) -> None:
+    rng = np.random.default_rng(3)
+    writing = asyncio.create_task(_write_on(bench))
+    for _ in range(moments):
+        await asyncio.sleep(rng.uniform(0, 1.5))  # the moment of the kill, not a synchronisation
+        bench.scorer.kill()
+        await bench.scorer.started()
+    writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
+    await bench.check_one_prediction_each()
+
+
+async def _write_on(bench: Bench) -> None:
+    """Cars go on driving, until cancelled between two messages."""
+    stop = False
+    while not stop:
+        write = asyncio.ensure_future(bench.writer.write(bench.fleet.drive(1)))
+        try:
+            await asyncio.shield(write)
+        except asyncio.CancelledError:
+            stop = True
+            await write
+
+
+def _corrupt_weights(folder: Path) -> None:
+    path = folder / "weights.npz"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def _drop_manifest(folder: Path) -> None:
+    (folder / "manifest.json").unlink()
+
+
+def _rewrite_threshold(folder: Path) -> None:
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"threshold": 1e9}))
+
+
+@pytest.mark.parametrize("harm", [_corrupt_weights, _drop_manifest, _rewrite_threshold])
+async def test_a_model_that_is_not_what_was_announced_is_refused_and_the_old_one_stays(
+    bench: Bench, harm: Callable[[Path], None]
+) -> None:
+    store = ModelStore.of(bench.settings)
+    old = bench.predictions.decode(
+        [r.value for rs in (await bench.until_all_predicted()).values() for r in rs[-1:]]
+    ).version.max()
+    refused = bench.scorer.metric("motorcade_models_refused_total")
+    live = store.root / "autoencoder" / str(old)
+    manifest, weights = store.read(await _announcement(bench, int(old)))
+    import msgspec
+
+    version = store.next_version("autoencoder")
+    announcement = store.write(msgspec.structs.replace(manifest, version=version), weights, 1)
+    harm(store.root / announcement.path)
+    await announce(bench.settings, announcement)
+    deadline = time.monotonic() + 30
+    while bench.scorer.metric("motorcade_models_refused_total") == refused:
+        assert time.monotonic() < deadline, bench.scorer.log[-2000:]
+        await asyncio.sleep(0.05)
+    await bench.writer.write(bench.fleet.drive(1))
+    predictions = await bench.until_all_predicted()
+    versions = {
+        int(bench.predictions.decode([rs[-1].value]).version[0]) for rs in predictions.values()
+    }
+    assert versions == {old}
+    assert live.is_dir()
+
+
+async def test_a_restart_skips_the_refused_announcements(bench: Bench) -> None:
+    bench.scorer.kill()
+    await bench.scorer.started()
+    await bench.writer.write(bench.fleet.drive(1))
+    predictions = await bench.until_all_predicted()
+    for records in predictions.values():
+        assert bench.predictions.decode([records[-1].value]).version[0] == 1
+
+
+async def _announcement(bench: Bench, version: int):  # type: ignore[no-untyped-def]
+    from motorcade.fleet.messages import ModelAnnouncement, decode
+    from motorcade.fleet.topics import MODELS
+
+    for records in (await bench.records(MODELS)).values():
+        for one in records:
+            found = decode(ModelAnnouncement, one.value)
+            if found.version == version:
+                return found
+    raise AssertionError(version)
