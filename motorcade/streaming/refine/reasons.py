@@ -64,7 +64,7 @@ _TYPES = {
     "array": "an array",
     "null": "null",
 }
-_NOT_NUMBERS = (b"NaN", b"Infinity", b"-Infinity", b"nan", b"inf", b"-inf")
+_NOT_NUMBERS = (b"NaN", b"-Infinity", b"Infinity", b"nan", b"-inf", b"inf")
 _NAME = 60
 
 

@@ -182,7 +182,10 @@ class Rules:
         signal = self._catalogue.signals[column]
         low, high = signal.range
         unit = "" if signal.unit == "1" else f" {signal.unit}"
-        return f"{signal.name} is {value:g}{unit}, allowed are {low:g} to {high:g}{unit}"
+        return (
+            f"{signal.name} is {_plain(value)}{unit}, "
+            f"allowed are {_plain(low)} to {_plain(high)}{unit}"
+        )
 
 
 def _topic_reason(name: str) -> str:
@@ -198,6 +201,11 @@ def _topic_reason(name: str) -> str:
             f"{topic.vehicle_id} belongs to shard {shard_of(topic.vehicle_id)}"
         )
     return f"the topic {name!r} is not one of {', '.join(mqtt_topics.UPSTREAM)}"
+
+
+def _plain(value: float) -> str:
+    """All digits, so that a value just beyond a limit does not look like the limit."""
+    return repr(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
 
 
 def _when(milliseconds: int) -> str:
