@@ -19,7 +19,7 @@ from motorcade.runtime.kafka import (
     records_before,
     started,
 )
-from motorcade.streaming import dlq_headers
+from motorcade.streaming.refine import dlq_headers
 from motorcade.streaming.refine.reasons import REMEDY, Rule
 
 _IN_FLIGHT = 500

@@ -15,7 +15,7 @@ from motorcade.runtime.derive import Output, derive
 from motorcade.runtime.kafka import Record
 from motorcade.runtime.registry import schema_id
 from motorcade.runtime.service import Service, run
-from motorcade.streaming.dlq_headers import dlq_headers
+from motorcade.streaming.refine.dlq_headers import dlq_headers
 from motorcade.streaming.refine.identity import Identities, Verdict
 from motorcade.streaming.refine.reasons import Refusal, Rule
 from motorcade.streaming.refine.rules import Checked, Raw, Rules
