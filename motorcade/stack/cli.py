@@ -12,7 +12,8 @@ import typer
 from rich.console import Console
 
 from motorcade.fleet.errors import MotorcadeError
-from motorcade.stack import archives, bringup, checks, processes, show, twin_cli
+from motorcade.stack import archives, bringup, checks, processes, show, train_cli, twin_cli
+from motorcade.stack.demo.command import demo
 from motorcade.stack.options import BROKERS, StackOptions
 from motorcade.stack.plan import broker_of, environment, needed_archives
 from motorcade.stack.settings import StackSettings
@@ -37,6 +38,8 @@ twin_app = typer.Typer(rich_markup_mode="markdown", invoke_without_command=True)
 twin_app.add_typer(twin_cli.app)
 app.add_typer(dlq_app, name="dlq")
 app.add_typer(twin_app, name="twin")
+app.add_typer(train_cli.app, name="train")
+app.command()(demo)
 
 console = Console(stderr=True)
 

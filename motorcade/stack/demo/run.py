@@ -108,10 +108,9 @@ class Demo:
         with screen.stage(2) as stage:
             await self._drive(stage, watch)
         with screen.stage(3) as stage:
-            model = await training.train(
-                environment, stage, until_ms=_wall_ms(), epochs=self._options.epochs
-            )
-            stage.detail = f"version {model['version']}, {model['records']:,} records"
+            model = await training.train(environment, stage, epochs=self._options.epochs)
+            records = sum(end - start for _, _, start, end in model["origin"]["ranges"])
+            stage.detail = f"version {model['version']} from {records:,} records"
         with screen.stage(4):
             await training.until_live(state.http["score"], int(model["version"]))
         with screen.stage(5) as stage:

@@ -18,13 +18,11 @@ _POLL_S = 0.25
 _GAUGE = "motorcade_model_version "
 
 
-async def train(
-    environment: Mapping[str, str], stage: Stage, *, until_ms: int, epochs: int
-) -> dict[str, Any]:
-    """Run `motorcade train autoencoder` on all telemetry up to a wall-clock time.
+async def train(environment: Mapping[str, str], stage: Stage, *, epochs: int) -> dict[str, Any]:
+    """Run `motorcade train autoencoder` on all telemetry up to now.
 
     Returns:
-        The last document that the command printed: the trained model.
+        The manifest of the trained model.
 
     Raises:
         StackError: training failed; says what it said.
@@ -36,7 +34,6 @@ async def train(
         "train",
         "autoencoder",
         "--progress-json",
-        f"--until={until_ms}",
         f"--epochs={epochs}",
         env={**os.environ, **environment},
         stdout=asyncio.subprocess.PIPE,
@@ -45,13 +42,14 @@ async def train(
     assert process.stdout is not None
     assert process.stderr is not None
     said = asyncio.create_task(process.stderr.read())
-    last: dict[str, Any] = {}
+    manifest: dict[str, Any] = {}
     try:
         async for line in process.stdout:
-            last = json.loads(line)
-            if "phase" in last:
-                stage.done, stage.total = last["done"], last["total"]
-                stage.detail = f"{last['phase']} {last['detail']}".strip()
+            news = json.loads(line)
+            if "phase" in news:
+                stage.done, stage.total = news["done"], news["total"]
+                stage.detail = f"{news['phase']} {news['detail']}".strip()
+            manifest = news.get("trained", manifest)
         status = await process.wait()
     except BaseException:
         process.kill()
@@ -61,7 +59,7 @@ async def train(
         raise StackError(
             f"Training failed: {words.splitlines()[-1] if words else f'exit status {status}'}"
         )
-    return last
+    return manifest
 
 
 async def until_live(port: int, version: int) -> None:
