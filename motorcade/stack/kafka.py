@@ -92,11 +92,12 @@ class Kafka:
                 message_max_bytes=MESSAGE_MAX_BYTES,
             )
         )
+        if (self.folder / "logs" / "meta.properties").exists():
+            return
         tool = await asyncio.create_subprocess_exec(
             *self._java(128, "-XX:TieredStopAtLevel=1"),
             "kafka.tools.StorageTool",
             "format",
-            "--ignore-formatted",
             "--cluster-id",
             _cluster_id(),
             "--config",
@@ -108,7 +109,7 @@ class Kafka:
         if tool.returncode:
             raise StackError(
                 f"Kafka's storage in {self.folder} cannot be formatted: "
-                f"{output.decode(errors='replace').strip().splitlines()[-1]}",
+                f"{output.decode(errors='replace').strip().splitlines()[0]}",
                 "Free some disk space, or delete that folder.",
             )
 

@@ -1,5 +1,6 @@
 """Keeps programs running: a supervisord of the stack's own, talked to over its Unix socket."""
 
+import contextlib
 import hashlib
 import os
 import re
@@ -175,10 +176,10 @@ class Keeper:
             for wave in (names & set(first), names - set(first)):
                 self._stop_all(wave, timeout_s)
             self._call("shutdown", tolerate=(Faults.SHUTDOWN_STATE,))
-        _, alive = psutil.wait_procs(processes, timeout=timeout_s)
-        for process in alive:
-            process.kill()
-        psutil.wait_procs(alive, timeout=10)
+        for process in _await_end(processes, timeout_s):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        _await_end(processes, 10)
         self.socket.unlink(missing_ok=True)
 
     def _stop_all(self, names: Collection[str], timeout_s: float) -> None:
@@ -280,6 +281,25 @@ class Keeper:
     def _rpc(self) -> Any:
         transport = SupervisorTransport(None, None, f"unix://{self.socket}")
         return ServerProxy("http://127.0.0.1", transport=transport).supervisor
+
+
+def _await_end(processes: Collection[psutil.Process], timeout_s: float) -> list[psutil.Process]:
+    """Waits until processes have ended; returns those that have not in time.
+
+    One that ended but was not yet taken note of by its parent has ended: that parent may be in no
+    hurry, or a container's first process that never does.
+    """
+    deadline = time.monotonic() + timeout_s
+    while (running := [one for one in processes if _runs(one)]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return running
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def crashes(log: str) -> list[Crash]:

@@ -1,8 +1,8 @@
 """Real servers for integration tests: started once a session, on free ports, when first asked for.
 
-A test that names `kafka`, `registry` or `mosquitto` gets a running server. Several tests share it,
-so each takes names of its own (`unique` makes one) and leaves the server as it was; a test that
-kills or stops a server takes `own_kafka` or `own_mosquitto`.
+A test that names `kafka`, `registry`, `mosquitto` or `artemis` gets a running server. Several tests
+share it, so each takes names of its own (`unique` makes one) and leaves the server as it was; a
+test that kills or stops a server takes `own_kafka` or `own_mosquitto`.
 """
 
 import uuid
@@ -18,6 +18,7 @@ from .servers import (
     KafkaServer,
     RegistryServer,
     run_async,
+    start_artemis,
     start_kafka,
     start_mosquitto,
     start_registry,
@@ -85,6 +86,16 @@ def registry_schemas(registry: str) -> str:
 def mosquitto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerServer]:
     """The session's mosquitto, one node."""
     server = start_mosquitto(tmp_path_factory.mktemp("mosquitto"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def artemis(
+    stack_settings: StackSettings, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[BrokerServer]:
+    """The session's Artemis, one node."""
+    server = start_artemis(stack_settings, tmp_path_factory.mktemp("artemis"))
     yield server
     server.stop()
 

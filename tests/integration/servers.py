@@ -16,12 +16,14 @@ import pytest
 from motorcade.stack import archives, program
 from motorcade.stack import kafka as kafka_server
 from motorcade.stack import registry as registry_server
+from motorcade.stack.brokers.artemis import Artemis
 from motorcade.stack.brokers.base import Broker, QueueBound
 from motorcade.stack.brokers.mosquitto import Mosquitto, find
 from motorcade.stack.ports import free_ports
 from motorcade.stack.settings import StackSettings
 
 _START_S = 90
+_BOUND = QueueBound(rate_per_s=1000, outage_s=300)
 
 
 def run_async(work: Coroutine[Any, Any, Any]) -> Any:
@@ -154,6 +156,15 @@ def start_registry(settings: StackSettings, folder: Path) -> RegistryServer:
     return RegistryServer(server, folder, running)
 
 
+def start_artemis(settings: StackSettings, folder: Path) -> "BrokerServer":
+    """Starts an Artemis of one's own; the caller stops it."""
+    home = archives.ensure([archives.ARTEMIS], settings)[archives.ARTEMIS.name]
+    broker = Artemis(home, folder, *free_ports(2))
+    running = [launch(one, folder) for one in broker.programs()]
+    wait_ready(broker.ready, running[0])
+    return BrokerServer(broker, folder, running)
+
+
 @dataclass
 class BrokerServer:
     """A running broker of one or more nodes."""
@@ -185,11 +196,11 @@ class BrokerServer:
             node.stop()
 
 
-def start_mosquitto(folder: Path, nodes: int = 1) -> BrokerServer:
+def start_mosquitto(folder: Path, nodes: int = 1, bound: QueueBound = _BOUND) -> BrokerServer:
     """Starts a mosquitto farm of one's own; the caller stops it."""
     if find() is None:
         pytest.skip("mosquitto is not installed")
-    broker = Mosquitto(folder, tuple(free_ports(nodes)), QueueBound(1000, 300))
+    broker = Mosquitto(folder, tuple(free_ports(nodes)), bound)
     running = [launch(one, folder) for one in broker.programs()]
     wait_ready(broker.ready, running[0])
     return BrokerServer(broker, folder, running)

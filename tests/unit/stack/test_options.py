@@ -1,0 +1,85 @@
+"""Options that cannot be are refused before anything starts, with what to do instead."""
+
+from pathlib import Path
+
+import pytest
+
+from motorcade.fleet.errors import SettingsError
+from motorcade.stack import checks, plan
+from motorcade.stack.brokers.base import Endpoint, QueueBound
+from motorcade.stack.brokers.external import parse_endpoints
+from motorcade.stack.errors import PreflightError
+from motorcade.stack.options import StackOptions
+from motorcade.stack.state import StackState, StateFolder
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ({"broker": "kafka"}, "--broker kafka is not known.*mosquitto"),
+        ({"broker": "external"}, "--broker external and --broker-url belong together"),
+        ({"broker_url": "mqtt://a:1"}, "belong together"),
+        ({"broker_nodes": 0}, "--broker-nodes must be at least 1"),
+        ({"broker": "artemis", "broker_nodes": 2}, "a farm, which only mosquitto makes"),
+        ({"speedup": 0.0}, "--speedup 0 must be above 0"),
+        ({"processes": ("brigde",)}, "no process of ours is called brigde.*bridge"),
+    ],
+)
+def test_an_impossible_option_is_named(chosen: dict[str, object], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        StackOptions(state=Path("unused"), **chosen)  # type: ignore[arg-type]
+
+
+def test_broker_addresses_are_read_with_and_without_scheme_and_port() -> None:
+    assert parse_endpoints("mqtt://a.example:2883, b.example") == (
+        Endpoint("a.example", 2883),
+        Endpoint("b.example", 1883),
+    )
+
+
+@pytest.mark.parametrize("address", ["", "http://a", "a:b", "mqtt://a:1:2", ":1883"])
+def test_a_malformed_broker_address_is_named(address: str) -> None:
+    with pytest.raises(SettingsError, match="is not of the form mqtt://HOST:PORT"):
+        parse_endpoints(address)
+
+
+def test_a_queue_holds_the_rate_times_the_outage() -> None:
+    assert QueueBound(rate_per_s=2_000, outage_s=300).messages == 600_000
+    assert QueueBound(rate_per_s=1, outage_s=1).messages == 10_000
+
+
+def test_descriptors_follow_the_fullest_process() -> None:
+    assert checks.descriptors_needed(100_000, broker_nodes=10, load_workers=4) == 26_000
+
+
+def test_a_failed_check_names_what_was_found_and_the_remedy() -> None:
+    found = [
+        checks.Check("memory", False, "0.1 GB available, 2.5 needed", "Stop other programs."),
+        checks.Check("disk", True, "plenty", ""),
+    ]
+    with pytest.raises(PreflightError, match=r"^memory: 0.1 GB .* Stop other programs.$"):
+        checks.require(found)
+
+
+def test_too_many_cars_for_the_descriptor_limit_are_refused(tmp_path: Path) -> None:
+    limits = [one for one in checks.check(tmp_path, cars=10**9) if one.name == "file descriptors"]
+    assert not limits[0].ok
+    assert "--broker-nodes" in limits[0].remedy
+
+
+def test_processes_find_the_stack_by_their_environment(tmp_path: Path) -> None:
+    state = StackState(
+        started="now",
+        kafka="127.0.0.1:1",
+        registry_url="http://127.0.0.1:2",
+        broker="mosquitto",
+        brokers=("127.0.0.1:3", "127.0.0.1:4"),
+        durability="",
+        clock="0/0/60",
+        http={"bridge": 5},
+    )
+    found = plan.environment(state, StateFolder(tmp_path), "bridge")
+    assert found["MOTORCADE_BROKERS"] == "127.0.0.1:3,127.0.0.1:4"
+    assert found["MOTORCADE_HTTP_PORT"] == "5"
+    assert found["MOTORCADE_CLOCK"] == "0/0/60"
+    assert "MOTORCADE_SIGNALS" not in found
