@@ -4,9 +4,9 @@ Between two writes a car may send many messages; the fold keeps the highest orde
 builds only the rows that are written. Pure: no clock, no I/O.
 """
 
-import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -54,9 +54,73 @@ _MESSAGES: dict[str, type[msgspec.Struct]] = {
 _json = msgspec.json.Encoder()
 
 
+class _Rows(Protocol):
+    """A batch that builds the row of one of its positions when it is asked."""
+
+    def row(self, position: int) -> dict[str, Any]: ...
+
+
 class _Entry(NamedTuple):
     order: tuple[int, ...]
-    build: Callable[[], dict[str, Any]]
+    rows: _Rows
+    position: int
+
+
+class _TelemetryRows:
+    def __init__(
+        self, catalogue: Catalogue, columns: TelemetryColumns, records: Sequence[Record]
+    ) -> None:
+        self._names = catalogue.names
+        self._scale = 10.0 ** np.array([signal.precision for signal in catalogue.signals])
+        self._columns = columns
+        self._records = records
+
+    @cached_property
+    def _values(self) -> list[list[float]]:
+        """Signals as the car sent them: Avro's floats rounded to their precision."""
+        rounded: list[list[float]] = (
+            np.rint(self._columns.values * self._scale) / self._scale
+        ).tolist()
+        return rounded
+
+    def row(self, position: int) -> dict[str, Any]:
+        values = zip(self._names, self._values[position], strict=True)
+        signals = {name: value for name, value in values if value == value}  # noqa: PLR0124 - NaN
+        return _identity(self._columns, position, self._records) | {"signals": _text(signals)}
+
+
+class _HealthRows:
+    def __init__(
+        self, codec: PredictionAvro, columns: PredictionColumns, records: Sequence[Record]
+    ) -> None:
+        self._codec = codec
+        self._columns = columns
+        self._records = records
+
+    def row(self, position: int) -> dict[str, Any]:
+        columns = self._columns
+        full = self._codec.decode_one(self._records[position].value)
+        contributions = [
+            {"signal": part["signal"], "share": round(part["share"], 4)}
+            for part in full["contributions"]
+        ]
+        return _identity(columns, position, self._records) | {
+            "score": _finite(columns.score[position]),
+            "threshold": _finite(columns.threshold[position]),
+            "coverage": float(columns.coverage[position]),
+            "model": full["model"],
+            "version": int(columns.version[position]),
+            "reason": full["reason"],
+            "contributions": _text(contributions),
+        }
+
+
+class _OneRow:
+    def __init__(self, row: dict[str, Any]) -> None:
+        self._row = row
+
+    def row(self, position: int) -> dict[str, Any]:  # noqa: ARG002 - there is one
+        return self._row
 
 
 class Fold:
@@ -69,8 +133,7 @@ class Fold:
         predictions: PredictionAvro,
         malformed: Malformed,
     ) -> None:
-        self._names = catalogue.names
-        self._precision = [signal.precision for signal in catalogue.signals]
+        self._catalogue = catalogue
         self._telemetry = telemetry
         self._predictions = predictions
         self._malformed = malformed
@@ -90,7 +153,7 @@ class Fold:
     def take(self) -> dict[Table, list[dict[str, Any]]]:
         """The rows to write, distinct by key; the fold is empty afterwards."""
         rows = {
-            table: [entry.build() for entry in entries.values()]
+            table: [entry.rows.row(entry.position) for entry in entries.values()]
             for table, entries in self._entries.items()
             if entries
         }
@@ -117,19 +180,15 @@ class Fold:
                 raise DecodeError(f"The schema {number} is not known.")
             mine = [records[row] for row in np.flatnonzero(ids == number).tolist()]
             columns = self._telemetry.decode([record.value for record in mine], number)
-            self._latest(store.vehicle, mine, columns, self._vehicle_row)
+            rows = _TelemetryRows(self._catalogue, columns, mine)
+            self._latest(store.vehicle, mine, columns, rows)
 
     def _add_predictions(self, records: Sequence[Record]) -> None:
         columns = self._predictions.decode([record.value for record in records])
-        self._latest(store.health, records, columns, self._health_row)
+        rows = _HealthRows(self._predictions, columns, records)
+        self._latest(store.health, records, columns, rows)
 
-    def _latest(
-        self,
-        table: Table,
-        records: Sequence[Record],
-        columns: Any,
-        row: Callable[[Any, int, Record], dict[str, Any]],
-    ) -> None:
+    def _latest(self, table: Table, records: Sequence[Record], columns: Any, rows: _Rows) -> None:
         entries = self._entries[table]
         identity = zip(
             columns.vin.tolist(), columns.boot.tolist(), columns.seq.tolist(), records, strict=True
@@ -139,36 +198,10 @@ class Fold:
             order = (boot, seq, record.offset, position)
             if vin not in best or order > best[vin]:
                 best[vin] = order
-        for vin, (*order, position) in best.items():
+        for vin, (boot, seq, offset, position) in best.items():
             key = (vin.decode(),)
-            if key not in entries or tuple(order) > entries[key].order:
-                build = _bind(row, columns, position, records[position])
-                entries[key] = _Entry(tuple(order), build)
-
-    def _vehicle_row(self, columns: TelemetryColumns, row: int, record: Record) -> dict[str, Any]:
-        values = columns.values[row].tolist()
-        signals = {
-            name: round(value, digits)
-            for name, value, digits in zip(self._names, values, self._precision, strict=True)
-            if not math.isnan(value)  # absent
-        }
-        return _identity(columns, row, record) | {"signals": _text(signals)}
-
-    def _health_row(self, columns: PredictionColumns, row: int, record: Record) -> dict[str, Any]:
-        full = self._predictions.decode_one(record.value)
-        contributions = [
-            {"signal": part["signal"], "share": round(part["share"], 4)}
-            for part in full["contributions"]
-        ]
-        return _identity(columns, row, record) | {
-            "score": _finite(columns.score[row]),
-            "threshold": _finite(columns.threshold[row]),
-            "coverage": float(columns.coverage[row]),
-            "model": full["model"],
-            "version": int(columns.version[row]),
-            "reason": full["reason"],
-            "contributions": _text(contributions),
-        }
+            if key not in entries or (boot, seq, offset) > entries[key].order:
+                entries[key] = _Entry((boot, seq, offset), rows, position)
 
     def _add_message(self, topic: str, record: Record) -> None:
         try:
@@ -190,7 +223,7 @@ class Fold:
         key = tuple(str(row[column.name]) for column in table.primary_key.columns)
         entries = self._entries[table]
         if key not in entries or order > entries[key].order:
-            entries[key] = _Entry(order, lambda: row)
+            entries[key] = _Entry(order, _OneRow(row), 0)
 
 
 _TABLES: dict[str, Table] = {
@@ -200,10 +233,6 @@ _TABLES: dict[str, Table] = {
     COMMANDS: store.command,
     COMMANDS_STATUS: store.command_status,
 }
-
-
-def _bind(function: Callable[..., dict[str, Any]], *arguments: Any) -> Callable[[], dict[str, Any]]:
-    return lambda: function(*arguments)
 
 
 def _fits(value: object) -> bool:
@@ -218,14 +247,14 @@ def _text(value: object) -> str:
     return _json.encode(value).decode()
 
 
-def _identity(columns: Any, row: int, record: Record) -> dict[str, Any]:
+def _identity(columns: Any, position: int, records: Sequence[Record]) -> dict[str, Any]:
     return {
-        "vin": columns.vin[row].decode(),
-        "boot": int(columns.boot[row]),
-        "seq": int(columns.seq[row]),
-        "time": int(columns.time[row]),
-        "due": int(columns.due[row]),
-        "record_offset": record.offset,
+        "vin": columns.vin[position].decode(),
+        "boot": int(columns.boot[position]),
+        "seq": int(columns.seq[position]),
+        "time": int(columns.time[position]),
+        "due": int(columns.due[position]),
+        "record_offset": records[position].offset,
     }
 
 
