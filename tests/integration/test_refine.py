@@ -1,0 +1,262 @@
+"""Refine on a real Kafka: each raw record is refined, quarantined or a repeat, through any kill."""
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from motorcade.fleet import topics
+from motorcade.fleet.avro import TELEMETRY_SUBJECT
+from motorcade.fleet.catalogue import load_catalogue
+from motorcade.fleet.settings import ProcessSettings
+from motorcade.fleet.source import source_of
+from motorcade.fleet.telemetry import TelemetryAvro
+from motorcade.fleet.topics import LATE_HEADER, partition_of
+from motorcade.runtime.kafka import Record, producer
+from motorcade.runtime.kafka import started as kafka_started
+from motorcade.runtime.registry import schema_id
+from motorcade.streaming import dlq
+
+from .pipeline import Messages, Process, Watermark, environment, until
+
+
+@pytest.fixture
+async def refine(
+    kafka_topics: str, registry_schemas: str, tmp_path: Path
+) -> AsyncIterator[Process]:
+    """Refine, ready to start."""
+    process = Process("refine", environment(kafka_topics, (), registry_schemas), tmp_path)
+    yield process
+    if process.running:
+        process.kill()
+
+
+@pytest.fixture
+async def mark(kafka_topics: str) -> Watermark:
+    found = Watermark(kafka_topics)
+    await found.take(topics.RAW, topics.TELEMETRY, topics.DLQ)
+    return found
+
+
+async def put(kafka: str, messages: list[tuple[str, bytes]]) -> None:
+    """Write (vehicle id, payload) to telemetry.raw, in order."""
+    settings = ProcessSettings(kafka=kafka)
+    async with kafka_started(producer(settings), settings) as client:
+        sends = [
+            await client.send(
+                topics.RAW, payload, key=vin.encode(), partition=partition_of(vin.encode())
+            )
+            for vin, payload in messages
+        ]
+        await asyncio.gather(*sends)
+
+
+def places(records: list[Record]) -> list[tuple[int, int]]:
+    """Sources of derived records."""
+    found = []
+    for record in records:
+        source = source_of(record.headers)
+        assert source is not None
+        assert source.partition == record.partition
+        found.append(tuple(source))
+    return found
+
+
+async def audit(mark: Watermark, repeats: int) -> tuple[list[Record], list[Record]]:
+    """Wait until every raw record is accounted for; checks it is so exactly once, in order.
+
+    Args:
+        repeats: raw records that must have come to nothing, being exact repeats.
+
+    Returns:
+        The new records of telemetry and of the DLQ.
+    """
+    raw = {(r.partition, r.offset): r for r in await mark.since(topics.RAW)}
+    for _ in range(600):
+        refined = await mark.since(topics.TELEMETRY)
+        letters = await mark.since(topics.DLQ)
+        if len(refined) + len(letters) + repeats >= len(raw):
+            break
+        await asyncio.sleep(0.1)
+    sources = places(refined)
+    assert sources == sorted(sources), "telemetry has the order of telemetry.raw"
+    covered = sources + places(letters)
+    assert len(covered) == len(set(covered)), "nothing is there twice"
+    missing = set(raw) - set(covered)
+    assert len(missing) == repeats
+    passed = {raw[place].value: place for place in sources}
+    for place in missing:
+        assert passed[raw[place].value] < place, (
+            "only an exact repeat of an earlier one is left out"
+        )
+    return refined, letters
+
+
+def rules_of(letters: list[Record]) -> list[str]:
+    return sorted(dlq.letter(record).rule for record in letters)
+
+
+async def test_refined_records_hold_what_the_car_sent_and_name_their_source(
+    refine: Process, kafka_topics: str, registry_schemas: str, mark: Watermark
+) -> None:
+    fleet = Messages(seed=101, cars=20)
+    await refine.started()
+    sent = [(vin, fleet.payload(i, s)) for s in (1, 2, 3) for i, vin in enumerate(fleet.vins)]
+    await put(kafka_topics, sent)
+    refined, letters = await audit(mark, repeats=0)
+    assert letters == []
+    settings = ProcessSettings(kafka=kafka_topics, registry_url=registry_schemas)
+    catalogue = load_catalogue()
+    codec = TelemetryAvro(catalogue, await schema_id(settings, catalogue, TELEMETRY_SUBJECT))
+    columns = codec.decode([record.value for record in refined])
+    found = {
+        (vin.decode(), seq): values
+        for vin, seq, values in zip(
+            columns.vin.tolist(), columns.seq.tolist(), columns.values.tolist(), strict=True
+        )
+    }
+    assert len(found) == 60
+    for vin, payload in sent:
+        document = json.loads(payload)
+        expected = [document[name] for name in catalogue.names]
+        assert found[vin, document["seq"]] == pytest.approx(expected, rel=1e-6)
+    assert all(record.key in {vin.encode() for vin in fleet.vins} for record in refined)
+
+
+async def test_exact_repeats_are_suppressed_late_ones_pass_marked_and_conflicts_are_quarantined(
+    refine: Process, kafka_topics: str, mark: Watermark
+) -> None:
+    fleet = Messages(seed=102, cars=1)
+    vin = fleet.vins[0]
+    old = Messages(seed=102, cars=1, boot=fleet.boot - 60_000)
+    await refine.started()
+    await put(
+        kafka_topics,
+        [
+            (vin, fleet.payload(0, 1)),
+            (vin, fleet.payload(0, 3)),
+            (vin, fleet.payload(0, 3)),  # exact repeat
+            (vin, fleet.payload(0, 2)),  # late
+            (vin, fleet.payload(0, 2)),  # exact repeat of a late one
+            (vin, fleet.payload(0, 1, speed=1.5)),  # other content
+            (vin, old.payload(0, 9)),  # an older boot
+            (vin, fleet.payload(0, 4)),
+        ],
+    )
+    refined, letters = await audit(mark, repeats=2)
+    late = [(LATE_HEADER, b"1") in record.headers for record in refined]
+    assert late == [False, False, True, True, False]
+    assert rules_of(letters) == ["identity-conflict"]
+    assert dlq.letter(letters[0]).payload == fleet.payload(0, 1, speed=1.5)
+    assert await asyncio.to_thread(refine.metric, "motorcade_refine_repeats_total") == 2
+    assert await asyncio.to_thread(refine.metric, "motorcade_refine_late_total") == 2
+
+
+async def test_a_repeat_is_still_known_after_a_kill(
+    refine: Process, kafka_topics: str, mark: Watermark
+) -> None:
+    fleet = Messages(seed=103, cars=5)
+    await refine.started()
+    first = [(vin, fleet.payload(i, s)) for s in range(1, 21) for i, vin in enumerate(fleet.vins)]
+    await put(kafka_topics, first)
+    await audit(mark, repeats=0)
+    refine.kill()
+    await put(kafka_topics, [*first[40:60], (fleet.vins[0], fleet.payload(0, 7, speed=2.25))])
+    await refine.started()
+    _, letters = await audit(mark, repeats=20)
+    assert rules_of(letters) == ["identity-conflict"]
+
+
+def mixed(rng: random.Random, fleet: Messages, first: int, rounds: int) -> list[tuple[str, bytes]]:
+    """Good messages with bad ones and repeats of good ones among them; about one in ten each."""
+    messages: list[tuple[str, bytes]] = []
+    for seq in range(first, first + rounds):
+        for car, vin in enumerate(fleet.vins):
+            good = fleet.payload(car, seq)
+            messages.append((vin, good))
+            dice = rng.random()
+            if dice < 0.1:
+                messages.append((vin, good[: rng.randrange(len(good))]))
+            elif dice < 0.2:
+                messages.append((vin, fleet.payload(car, 10**6 + seq, speed=-1)))
+            elif dice < 0.3:
+                messages.append((vin, good))
+    return messages
+
+
+def repeats_in(messages: list[tuple[str, bytes]]) -> int:
+    good = [
+        message for message in messages if message[1].endswith(b"}") and b"-1" not in message[1]
+    ]
+    return len(good) - len(set(good))
+
+
+@pytest.mark.parametrize(
+    "failpoint",
+    ["refine.before-produce:3", "refine.between-outputs:3", "refine.after-produce:3"],
+)
+async def test_a_kill_at_each_failpoint_loses_nothing_and_doubles_nothing(
+    refine: Process, kafka_topics: str, mark: Watermark, failpoint: str
+) -> None:
+    fleet = Messages(seed=random.Random(failpoint).randrange(500), cars=40)
+    messages = mixed(random.Random(1), fleet, 1, 30)
+    await refine.started(failpoint)
+    for start in range(0, len(messages), 150):
+        await put(kafka_topics, messages[start : start + 150])
+        if not refine.running:
+            break
+    await put(kafka_topics, messages[start + 150 :])
+    await until(lambda: not refine.running, what="the failpoint's kill")
+    assert refine.popen is not None
+    assert refine.popen.returncode == -9
+    await refine.started()
+    await audit(mark, repeats_in(messages))
+
+
+@pytest.mark.chaos
+async def test_kills_at_seeded_moments_under_load_lose_nothing_and_double_nothing(
+    refine: Process, kafka_topics: str, mark: Watermark, moments: int
+) -> None:
+    rng = random.Random(11)
+    fleet = Messages(seed=104, cars=100)
+    everything: list[tuple[str, bytes]] = []
+    refine.start()
+    for moment in range(moments):
+        messages = mixed(rng, fleet, 1 + 20 * moment, 20)
+        everything += messages
+        loading = asyncio.create_task(put(kafka_topics, messages))
+        # From "just starting" to "busy": the process takes a second or two to be assigned.
+        await asyncio.sleep(rng.uniform(0.2, 5.0))
+        refine.kill()
+        refine.start()
+        await loading
+    await refine.until_ready()
+    await audit(mark, repeats_in(everything))
+
+
+async def test_letters_are_listed_shown_and_replayed(
+    refine: Process, kafka_topics: str, mark: Watermark
+) -> None:
+    settings = ProcessSettings(kafka=kafka_topics)
+    fleet = Messages(seed=105, cars=2)
+    await refine.started()
+    payload = fleet.payload(1, 1, turbo_pressure=2)
+    await put(kafka_topics, [(fleet.vins[0], b"?"), (fleet.vins[1], payload)])
+    await mark.until_count(topics.DLQ, 2)
+    (newest,) = await dlq.newest(settings, 1, "unknown-field")
+    assert newest.vehicle_id == fleet.vins[1]
+    assert newest.reason == "the field turbo_pressure is not in the signal catalogue"
+    assert newest.payload == payload
+    assert (await dlq.fetch(settings, [newest.place])) == [newest]
+    assert (await dlq.counts(settings))["unknown-field"] >= 1
+    (raw,) = [r for r in await mark.since(topics.RAW) if (r.partition, r.offset) == newest.raw]
+    assert raw.value == payload
+    assert await dlq.replay(settings, [newest]) == 1
+    letters = [dlq.letter(r) for r in await mark.until_count(topics.DLQ, 3)]
+    again = [one for one in letters if one.payload == payload]
+    assert len(again) == 2
+    assert again[0].raw.partition == again[1].raw.partition
+    assert again[0].raw.offset < again[1].raw.offset
