@@ -157,7 +157,7 @@ class AlertStep:
         states = self._states[record.partition]
         state = states.get(record.key) or calm(columns.vin[row].decode())
         evidence = Evidence(int(columns.partition[row]), int(columns.offset[row]))
-        kind = partial(_kind, self._codec, record)
+        kind = partial(self._kind, record)
         change = advance(self._rule, state, record.offset, step, evidence=evidence, kind=kind)
         if change is None:
             return []
@@ -180,7 +180,7 @@ class AlertStep:
     ) -> Alert:
         about = change.alert
         kind = kind_named(about.kind)
-        full = self._codec.decode_one(record.value)
+        full = self._in_full(record)
         _ANNOUNCED.labels(about.kind, action.value).inc()
         return Alert(
             id=about.open_alert,
@@ -202,6 +202,18 @@ class AlertStep:
             signals=[part["signal"] for part in full["contributions"][:_NAMED_SIGNALS]],
         )
 
+    def _kind(self, record: Record) -> Kind:
+        parts = self._in_full(record)["contributions"]
+        return kind_of((part["signal"], part["share"]) for part in parts)
+
+    def _in_full(self, record: Record) -> dict[str, Any]:
+        """A prediction in full; one whose end does not decode has told its score all the same."""
+        try:
+            return self._codec.decode_one(record.value)
+        except DecodeError as error:
+            self._malformed(PREDICTIONS, error, record)
+            return {"model": "", "contributions": []}
+
     def _measure(self) -> None:
         tally: Tally[bool] = Tally()
         for partition, watched in self._watched.items():
@@ -209,11 +221,6 @@ class AlertStep:
             tally.update(bool(states[vin].open_alert) for vin in watched)
         _OPEN.set(tally[True])
         _WATCHED.set(tally.total())
-
-
-def _kind(codec: PredictionAvro, record: Record) -> Kind:
-    full: dict[str, Any] = codec.decode_one(record.value)
-    return kind_of((part["signal"], part["share"]) for part in full["contributions"])
 
 
 def _output(topic: str, record: Record, value: bytes) -> Output:

@@ -4,7 +4,7 @@ Between two writes a car may send many messages; the fold keeps the highest orde
 builds only the rows that are written. Pure: no clock, no I/O.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
@@ -57,6 +57,8 @@ _json = msgspec.json.Encoder()
 class _Rows(Protocol):
     """A batch that builds the row of one of its positions when it is asked."""
 
+    records: Sequence[Record]
+
     def row(self, position: int) -> dict[str, Any]: ...
 
 
@@ -73,7 +75,7 @@ class _TelemetryRows:
         self._names = catalogue.names
         self._scale = 10.0 ** np.array([signal.precision for signal in catalogue.signals])
         self._columns = columns
-        self._records = records
+        self.records = records
 
     @cached_property
     def _values(self) -> list[list[float]]:
@@ -86,7 +88,7 @@ class _TelemetryRows:
     def row(self, position: int) -> dict[str, Any]:
         values = zip(self._names, self._values[position], strict=True)
         signals = {name: value for name, value in values if value == value}  # noqa: PLR0124 - NaN
-        return _identity(self._columns, position, self._records) | {"signals": _text(signals)}
+        return _identity(self._columns, position, self.records) | {"signals": _text(signals)}
 
 
 class _HealthRows:
@@ -95,16 +97,16 @@ class _HealthRows:
     ) -> None:
         self._codec = codec
         self._columns = columns
-        self._records = records
+        self.records = records
 
     def row(self, position: int) -> dict[str, Any]:
         columns = self._columns
-        full = self._codec.decode_one(self._records[position].value)
+        full = self._codec.decode_one(self.records[position].value)
         contributions = [
             {"signal": part["signal"], "share": round(part["share"], 4)}
             for part in full["contributions"]
         ]
-        return _identity(columns, position, self._records) | {
+        return _identity(columns, position, self.records) | {
             "score": _finite(columns.score[position]),
             "threshold": _finite(columns.threshold[position]),
             "coverage": float(columns.coverage[position]),
@@ -116,8 +118,9 @@ class _HealthRows:
 
 
 class _OneRow:
-    def __init__(self, row: dict[str, Any]) -> None:
+    def __init__(self, row: dict[str, Any], record: Record) -> None:
         self._row = row
+        self.records = (record,)
 
     def row(self, position: int) -> dict[str, Any]:  # noqa: ARG002 - there is one
         return self._row
@@ -152,20 +155,27 @@ class Fold:
 
     def take(self) -> dict[Table, list[dict[str, Any]]]:
         """The rows to write, distinct by key; the fold is empty afterwards."""
-        rows = {
-            table: [entry.rows.row(entry.position) for entry in entries.values()]
-            for table, entries in self._entries.items()
-            if entries
-        }
+        rows = {t: self._build(t, entries) for t, entries in self._entries.items() if entries}
         for entries in self._entries.values():
             entries.clear()
         return rows
+
+    def _build(
+        self, table: Table, entries: Mapping[tuple[str, ...], _Entry]
+    ) -> list[dict[str, Any]]:
+        found = []
+        for entry in entries.values():
+            try:
+                found.append(entry.rows.row(entry.position))
+            except DecodeError as error:
+                self._malformed(table.name, error, entry.rows.records[entry.position])
+        return found
 
     def _decode(self, records: Sequence[Record], add: Callable[[Sequence[Record]], None]) -> None:
         """Add a batch at once; when one of it does not decode, its halves, and so on."""
         try:
             add(records)
-        except (DecodeError, TypeError) as error:
+        except (DecodeError, TypeError, UnicodeDecodeError) as error:
             if len(records) == 1:
                 self._malformed(records[0].topic, error, records[0])
                 return
@@ -216,14 +226,15 @@ class Fold:
         table = _TABLES[topic]
         if topic == COMMANDS_STATUS:
             row["rank"] = _FIRST_FINAL - record.offset if message.status.final else record.offset
-        if not all(_fits(value) for value in row.values()):
-            self._malformed(topic, "an integer is beyond 64 bits", record)
+        problem = _cannot_store(table, row)
+        if problem:
+            self._malformed(topic, problem, record)
             return
         order = tuple(int(row[name]) for name in store.ORDER[table])
         key = tuple(str(row[column.name]) for column in table.primary_key.columns)
         entries = self._entries[table]
         if key not in entries or order > entries[key].order:
-            entries[key] = _Entry(order, _OneRow(row), 0)
+            entries[key] = _Entry(order, _OneRow(row, record), 0)
 
 
 _TABLES: dict[str, Table] = {
@@ -235,8 +246,18 @@ _TABLES: dict[str, Table] = {
 }
 
 
-def _fits(value: object) -> bool:
-    return not isinstance(value, int) or -(1 << 63) <= value < 1 << 63
+def _cannot_store(table: Table, row: dict[str, Any]) -> str:
+    """Why a database would refuse a row; a car's payload may hold anything that is valid JSON."""
+    for name, value in row.items():
+        if isinstance(value, str):
+            longest = getattr(table.c[name].type, "length", None)
+            if longest is not None and len(value) > longest:
+                return f"{name} is longer than {longest} characters"
+            if "\0" in value:
+                return f"{name} holds a NUL character"
+        elif isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+            return f"{name} is beyond 64 bits"
+    return ""
 
 
 def _finite(value: float) -> float | None:
