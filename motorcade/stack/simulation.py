@@ -80,7 +80,7 @@ class Simulation:
         Raises:
             StackError: cars are still there after a minute.
         """
-        await self._ask("GET", "/stop")
+        await self._ask("POST", "/stop")
         deadline = time.monotonic() + _STOP_S
         while not (await self.fleet())["stopped"]:
             if time.monotonic() > deadline:
