@@ -7,6 +7,7 @@ never lost, never counted twice.
 """
 
 from bisect import bisect_right
+from collections import OrderedDict
 from enum import Enum
 
 #: Boots remembered for a car, the newest ones.
@@ -83,8 +84,9 @@ class Identities:
         self._window = window
         #: Boots of each car, the newest last.
         self._boots: dict[bytes, list[_Boot]] = {}
-        #: Content hash by (vin, boot, seq), the oldest first.
-        self._hashes: dict[tuple[bytes, int, int], int] = {}
+        #: Content hash by (vin, boot, seq), the oldest first. An OrderedDict: taking the first item
+        #: of a plain dict scans all that were deleted before it (4 µs at 20,000, against 0.2 µs).
+        self._hashes: OrderedDict[tuple[bytes, int, int], int] = OrderedDict()
 
     def __len__(self) -> int:
         """Cars known."""
@@ -144,7 +146,7 @@ class Identities:
         hashes = self._hashes
         hashes[vin, boot, seq] = content
         if len(hashes) > self._window:
-            del hashes[next(iter(hashes))]
+            hashes.popitem(last=False)
         return verdict
 
     def _compare(self, vin: bytes, boot: int, seq: int, content: int) -> Verdict:
