@@ -35,7 +35,8 @@ from motorcade.stack.state import StackState, StateFolder
 
 Phase = Literal["waiting", "starting", "ready", "failed"]
 
-_READY_S = 120
+#: Tens of times what an idle machine takes: a busy one shall still get there.
+_READY_S = 180
 _POLL_S = 0.1
 #: A program that ended this often while it was being started is not going to start.
 _CRASHES_AT_START = 2

@@ -18,6 +18,7 @@ import pytest
 from motorcade.stack import archives, bringup
 from motorcade.stack.brokers.mosquitto import find
 from motorcade.stack.options import StackOptions
+from motorcade.stack.processes import MODULES
 from motorcade.stack.settings import StackSettings
 from motorcade.stack.state import StateFolder
 
@@ -47,12 +48,14 @@ def pids(folder: StateFolder) -> dict[str, int]:
     return {**found, "supervisord": supervisord}
 
 
-def motorcade(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def motorcade(
+    *arguments: str, limit_s: float = 120, **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "motorcade.stack.cli", *arguments],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=limit_s,
         env={**os.environ, **environment},
         check=False,
     )
@@ -248,6 +251,51 @@ def test_an_interrupted_start_leaves_nothing(tmp_path: Path) -> None:
     assert starting.returncode != 0
     until(lambda: processes_of(state) == [])
     assert not (state / "stack.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("name: fleet\nsignals: [", "signals.yaml"),
+        ("", "signals.yaml"),
+    ],
+)
+def test_a_malformed_catalogue_is_named_before_anything_starts(
+    tmp_path: Path, content: str, message: str
+) -> None:
+    (tmp_path / "signals.yaml").write_text(content)
+    state = tmp_path / "state"
+    said = motorcade("up", "--signals", str(tmp_path / "signals.yaml"), "--state", str(state))
+    assert said.returncode == 1
+    assert message in said.stderr
+    assert "Traceback" not in said.stderr
+    assert not state.exists()
+
+
+def test_an_unknown_option_is_named(tmp_path: Path) -> None:
+    said = motorcade("up", "--brokers", "mosquitto", "--state", str(tmp_path / "state"))
+    assert said.returncode == 2
+    assert "--brokers" in said.stderr
+    assert not (tmp_path / "state").exists()
+
+
+def test_up_starts_every_process_of_ours_and_down_ends_them(tmp_path: Path) -> None:
+    state = ("--state", str(tmp_path / "state"))
+    said = motorcade("up", "--json", *state, limit_s=300)
+    assert said.returncode == 0, said.stderr
+    folder = StateFolder(tmp_path / "state")
+    try:
+        running = json.loads(said.stdout)
+        assert set(running["http"]) == set(MODULES)
+        report = json.loads(motorcade("status", "--json", *state).stdout)
+        assert {part["name"] for part in report["parts"]} >= set(MODULES)
+        assert motorcade("dlq", *state, "list", "--json").stdout.strip() == "[]"
+        before = pids(folder)
+    finally:
+        down = motorcade("down", *state)
+    assert down.returncode == 0, down.stderr
+    assert not any(alive(pid) for pid in before.values())
+    assert not folder.path.exists()
 
 
 async def test_the_stack_carries_a_message_on_artemis_where_mosquitto_is_missing(
