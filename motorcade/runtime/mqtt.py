@@ -125,7 +125,6 @@ class MqttSession:
         "_host",
         "_keepalive_s",
         "_local_address",
-        "_maximum_packet",
         "_outbox",
         "_paused",
         "_port",
@@ -140,6 +139,7 @@ class MqttSession:
         "ended",
         "endpoint",
         "generation",
+        "maximum_packet_size",
         "on_connected",
         "on_disconnected",
         "on_message",
@@ -195,7 +195,8 @@ class MqttSession:
         self._connack: asyncio.Future[packets.Connack] | None = None
         self._subacks: dict[int, asyncio.Future[tuple[int, ...]]] = {}
         self._filters: dict[str, int] = {}
-        self._maximum_packet = 0
+        #: Largest packet that the broker takes, in bytes; 0 before CONNACK or without a limit.
+        self.maximum_packet_size = 0
         self._reconnecting: asyncio.Task[None] | None = None
         self._attempts = 0
         self._connected_at = 0.0
@@ -273,11 +274,11 @@ class MqttSession:
             )
         packet_id = self._outbox.next_id() if qos else 0
         packet = packets.publish(topic, payload, packet_id, retain=retain, properties=properties)
-        if 0 < self._maximum_packet < len(packet):
+        if 0 < self.maximum_packet_size < len(packet):
             self._outbox.free(packet_id)
             raise MqttTooLarge(
                 f"{self.client_id}: a packet of {len(packet)} bytes on {topic} exceeds the "
-                f"maximum of {self._maximum_packet} bytes that {self.endpoint} takes."
+                f"maximum of {self.maximum_packet_size} bytes that {self.endpoint} takes."
             )
         if packet_id:
             self._outbox.add(packet_id, packet)
@@ -373,7 +374,7 @@ class MqttSession:
         if answer.reason_code:
             raise MqttRefused(f"the client {self.client_id}", answer.reason_code, self.endpoint)
         self._outbox.window = answer.properties.get("receive_maximum", MAX_PACKET_ID)
-        self._maximum_packet = answer.properties.get("maximum_packet_size", 0)
+        self.maximum_packet_size = answer.properties.get("maximum_packet_size", 0)
         if keepalive_s := answer.properties.get("server_keep_alive"):
             connection.keepalive = keepalive_s
         if self._filters and not answer.session_present:

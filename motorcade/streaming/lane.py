@@ -132,6 +132,7 @@ class Lane:
         self._closed: deque[_Batch] = deque()
         self._task: asyncio.Task[None] | None = None
         self._due = False
+        self._broken = False
         #: Monotonic time since when the batch under way is with Kafka; 0 when none is.
         self.waiting_since = 0.0
 
@@ -172,7 +173,7 @@ class Lane:
         return self._open
 
     def _start(self) -> None:
-        if self._task is None:
+        if self._task is None and not self._broken:
             self._task = asyncio.get_running_loop().create_task(self._send_all())
 
     def _next(self) -> _Batch | None:
@@ -187,9 +188,9 @@ class Lane:
         try:
             while (batch := self._next()) is not None:
                 await self._send(batch)
-        except BaseException as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it ends the process
+            self._broken = True  # what follows must not overtake what failed
             self._failed(error)
-            raise
         finally:
             self._task = None
 

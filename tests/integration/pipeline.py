@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -24,6 +23,7 @@ from motorcade.fleet.vin import generate_vin
 from motorcade.runtime.kafka import Record, TopicPartition, consumer, partitions_of, read_all
 from motorcade.runtime.kafka import started as kafka_started
 from motorcade.runtime.mqtt import MqttOffline, MqttSession, MqttWindowFull
+from motorcade.stack import processes
 from motorcade.stack.ports import free_ports
 
 
@@ -55,7 +55,7 @@ class Process:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / f"{self.name}.log").open("ab") as log:
             self.popen = subprocess.Popen(
-                [sys.executable, "-m", "motorcade.stack.cli", self.name],
+                processes.program(self.name, {}, self.folder).argv,
                 env=environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -100,7 +100,7 @@ async def test_a_payload_at_the_packet_limit_passes_and_none_is_too_large_for_ka
 ) -> None:
     fleet = Messages(seed=13, cars=1)
     await bridge.started()
-    limit = publisher.session._maximum_packet
+    limit = publisher.session.maximum_packet_size
     overhead = len(fleet.topic(0)) + 2 + 2 + 1 + 4
     payloads = [bytes(limit - overhead), random.Random(1).randbytes(limit - overhead)]
     for payload in payloads:

@@ -314,7 +314,7 @@ async def test_publishing_beyond_the_brokers_limits_raises_and_takes_no_packet_i
     car = MqttSession(f"car-{unique}", own_mosquitto.endpoints[0], clean_start=True)
     await car.connect(5)
     with pytest.raises(MqttTooLarge, match=r"exceeds the maximum of \d+ bytes"):
-        car.publish(f"{unique}/t", bytes(car._maximum_packet))
+        car.publish(f"{unique}/t", bytes(car.maximum_packet_size))
     pause(own_mosquitto.nodes[0])
     try:
         for _ in range(car._outbox.window):
