@@ -17,6 +17,7 @@ from motorcade.stack import (
     archives,
     bringup,
     checks,
+    contract_cli,
     dlq_cli,
     processes,
     show,
@@ -42,6 +43,8 @@ app = typer.Typer(
     same parts and leaves them running; `motorcade down` stops them and leaves nothing behind.""",
 )
 app.command("demo")(demo)
+app.command("topics")(contract_cli.topics)
+app.command("contract")(contract_cli.contract)
 
 console = Console(stderr=True)
 

@@ -10,6 +10,7 @@ import numpy as np
 from motorcade.fleet.arrays import Ints
 from motorcade.fleet.catalogue import load_catalogue
 from motorcade.fleet.errors import MotorcadeError
+from motorcade.fleet.messages import AlertAction
 from motorcade.fleet.settings import ProcessSettings
 from motorcade.simulator import ledger
 from motorcade.simulator.audit import read
@@ -143,7 +144,11 @@ def _latencies(
     timed = (raw.due > 0) & ~np.isin(raw.place, quarantined.source)
     return {
         "due → Kafka": Latency.of(raw.ingested[timed] - raw.due[timed]),
-        "due → alert": Latency.of(_integers(a.ingested - a.alert.due for a in alerts)),
+        "due → alert": Latency.of(
+            _integers(
+                a.ingested - a.alert.due for a in alerts if a.alert.action is AlertAction.RAISED
+            )
+        ),
         "alert → acknowledged by the car": Latency.of(
             _integers(answer - raised for raised, answer in faults.answers_ms)
         ),

@@ -83,9 +83,9 @@ class Watch:
             await client.seek_to_end(*places)
             while True:
                 fetched = await client.getmany(timeout_ms=500)
-                for records in fetched.values():
-                    for record in records:
-                        self._show(record)
+                records = [record for batch in fetched.values() for record in batch]
+                for record in sorted(records, key=lambda record: record.timestamp):
+                    self._show(record)
 
     def _show(self, record: Record) -> None:
         value = record.value or b""
