@@ -168,7 +168,7 @@ def _standardise(tf: Any, scale: Scale, dtype: Any) -> Callable[[Any], tuple[Any
 class Scores(NamedTuple):
     """Scores of n rows; `score` is NaN where the coverage is below the model's minimum.
 
-    score, coverage: (n,) float64; a healthy message scores about 1. top: (n, TOP) positions of
+    score, coverage: (n,) float64; healthy messages score around 2. top: (n, TOP) positions of
     features, the largest contribution first. share: (n, TOP) of the sum of squared residuals.
     """
 

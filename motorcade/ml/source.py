@@ -5,6 +5,7 @@ rows in the same order for as long as Kafka keeps them.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ BATCH = 2000
 _SILENCE_S = 30.0
 _REQUEST_S = 10.0
 _HEADER = 5
+_ELECTING = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
 
 SchemaLookup = Callable[[int], dict[str, Any]]
 
@@ -40,7 +42,9 @@ class OffsetRange(NamedTuple):
     start: int
     end: int
 
-    def __len__(self) -> int:
+    @property
+    def records(self) -> int:
+        """How many records it holds."""
         return self.end - self.start
 
 
@@ -69,24 +73,15 @@ def record(
     """
     with _kafka(settings) as client:
         numbers = _partitions(client, topic)
-        ranges = []
-        for number in numbers:
-            low, high = client.get_watermark_offsets(
-                TopicPartition(topic, number), timeout=_REQUEST_S
-            )
-            ranges.append([low, high])
+        ranges = [[*_watermarks(client, topic, number)] for number in numbers]
         for position, moment in ((0, since_ms), (1, until_ms)):
             if moment is None:
                 continue
-            found = client.offsets_for_times(
-                [TopicPartition(topic, number, moment) for number in numbers], timeout=_REQUEST_S
-            )
-            for tp in found:
+            wanted = [TopicPartition(topic, number, moment) for number in numbers]
+            for tp in _patiently(client.offsets_for_times, wanted):
+                bounds = ranges[numbers.index(tp.partition)]
                 # -1: no record is as young as that.
-                if tp.offset >= 0:
-                    ranges[numbers.index(tp.partition)][position] = tp.offset
-                elif position == 0:
-                    ranges[numbers.index(tp.partition)][0] = ranges[numbers.index(tp.partition)][1]
+                bounds[position] = tp.offset if tp.offset >= 0 else bounds[1]
     return [
         OffsetRange(topic, number, start, end)
         for number, (start, end) in zip(numbers, ranges, strict=True)
@@ -126,7 +121,7 @@ class RangeReader:
     @property
     def total(self) -> int:
         """Records in all ranges."""
-        return sum(len(one) for one in self._ranges)
+        return sum(one.records for one in self._ranges)
 
     def __iter__(self) -> Iterator[TelemetryColumns]:
         """Batches of at most `batch` rows.
@@ -206,9 +201,7 @@ def check(client: Any, one: OffsetRange) -> None:
             f"The topic {one.topic} has no partition {one.partition}.",
             "The range was recorded on another Kafka, or before the topic was made anew.",
         )
-    low, high = client.get_watermark_offsets(
-        TopicPartition(one.topic, one.partition), timeout=_REQUEST_S
-    )
+    low, high = _watermarks(client, one.topic, one.partition)
     if one.start < low:
         raise RangeError(
             f"{one.topic}[{one.partition}] no longer holds offset {one.start}: the earliest offset "
@@ -249,6 +242,25 @@ def _values(client: Any, one: OffsetRange, batch: int) -> Iterator[tuple[int, li
                 )
         first, position = position, messages[-1].offset() + 1
         yield first, values
+
+
+def _watermarks(client: Any, topic: str, partition: int) -> tuple[int, int]:
+    """Earliest offset, and the one after the latest."""
+    low, high = _patiently(client.get_watermark_offsets, TopicPartition(topic, partition))
+    return low, high
+
+
+def _patiently(ask: Callable[..., Any], about: Any) -> Any:
+    """Ask again while a partition's leader is only being elected, as when its topic is new."""
+    deadline = time.monotonic() + _REQUEST_S
+    while True:
+        try:
+            return ask(about, timeout=_REQUEST_S)
+        except KafkaException as error:
+            code = error.args[0].code()
+            if code not in _ELECTING or time.monotonic() > deadline:
+                raise
+        time.sleep(0.1)
 
 
 def _partitions(client: Any, topic: str) -> list[int]:

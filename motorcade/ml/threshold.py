@@ -10,8 +10,10 @@ QUANTILE = 0.995
 #: Largest level that the alerts' leaky counter may reach on a held-back healthy car; alerts are
 #: raised at 4.
 PEAK = 2
-#: Held-back cars are a sample: the fleet's worst healthy car is somewhat beyond the sample's.
-MARGIN = 1.25
+#: Held-back cars are a sample: the fleet's worst healthy car is beyond the sample's. At 1.25 a
+#: model of 300 simulated cars raised 4 false alerts in 480 vehicle-days; the margin costs two of
+#: fifty minutes' lead.
+MARGIN = 1.5
 
 
 def peaks(scores: Floats, vins: Ids, times: Ints, threshold: float) -> dict[bytes, int]:

@@ -22,6 +22,7 @@ from motorcade.fleet.topics import DTC, TELEMETRY
 from motorcade.ml import autoencoder, threshold
 from motorcade.ml.announce import announce
 from motorcade.ml.dataset import RangeDataset
+from motorcade.ml.engine import tensorflow
 from motorcade.ml.errors import TrainingError
 from motorcade.ml.features import Moments, Scale
 from motorcade.ml.healthy import Healthy
@@ -173,6 +174,9 @@ def learn(
 
     sizes = {part: sum(rows[v] for v in vins) for part, vins in split._asdict().items()}
     validation = _collect(batches, usable, columns, split.validate, sizes["validate"])
+    progress(Progress("preparing", 0, 1, "importing TensorFlow"))
+    tensorflow()
+    progress(Progress("preparing", 1, 1))
     # A small training set still gets its hundred steps an epoch.
     batch_size = min(request.batch, max(32, sizes["train"] // 100))
     dataset = RangeDataset(
@@ -184,7 +188,6 @@ def learn(
         seed=request.seed,
     )
     how = autoencoder.Fit(epochs=request.epochs, seed=request.seed)
-    progress(Progress("training", 0, request.epochs))
     weights, history = autoencoder.fit(
         dataset,
         validation.features,

@@ -1,0 +1,64 @@
+"""Scoring: one batched tf.function against `keras.predict` per message, on the same network.
+
+python bench/score.py
+"""
+
+import time
+
+import numpy as np
+
+from motorcade.fleet.catalogue import load_catalogue
+from motorcade.ml.autoencoder import ARCHITECTURE, Autoencoder, build, weights_of
+from motorcade.ml.store import FORMAT, Manifest, Origin
+
+BATCH, PASSES, SINGLES = 5000, 40, 30
+
+
+def model() -> Autoencoder:
+    """An untrained model: what it costs does not depend on what it learnt."""
+    catalogue = load_catalogue()
+    n = len(catalogue.features)
+    manifest = Manifest(
+        format=FORMAT,
+        name="bench",
+        version=1,
+        architecture=ARCHITECTURE,
+        created=0,
+        catalogue=catalogue.name,
+        features=list(catalogue.features),
+        mean=[0.0] * n,
+        std=[1.0] * n,
+        learnt=[True] * n,
+        residual=[1.0] * n,
+        threshold=1.0,
+        minimum_coverage=0.5,
+        origin=Origin(ranges=[], schema_ids=[], horizon_ms=0, records={}, vehicles={}, seed=0),
+        metrics={},
+        libraries={},
+    )
+    return Autoencoder(manifest, weights_of(build(n, dtype="float32")), catalogue)
+
+
+def main() -> None:
+    scorer = model()
+    values = np.random.default_rng(0).normal(size=(BATCH, 24))
+    scorer.score(values)
+    began = time.process_time()
+    for _ in range(PASSES):
+        scorer.score(values)
+    batched = (time.process_time() - began) / (PASSES * BATCH)
+
+    network = build(len(scorer.scale.names), dtype="float32")
+    network.predict(values[:1, :18], verbose=0)
+    began = time.process_time()
+    for row in range(SINGLES):
+        network.predict(values[row : row + 1, :18], verbose=0)
+    single = (time.process_time() - began) / SINGLES
+
+    print(f"batched tf.function, {BATCH} a call: {1 / batched:>12,.0f} records per CPU-second")
+    print(f"keras.predict per message:        {1 / single:>12,.0f} records per CPU-second")
+    print(f"ratio: {single / batched:,.0f}")
+
+
+if __name__ == "__main__":
+    main()
