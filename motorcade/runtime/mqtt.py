@@ -10,22 +10,20 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import gmqtt
-import yaml
 from gmqtt.mqtt.constants import MQTTCommands
 from gmqtt.mqtt.package import Package
 from gmqtt.subscription import Subscription
 
-from motorcade.fleet.errors import SettingsError, UnreachableError
+from motorcade.fleet.errors import UnreachableError
 from motorcade.runtime import mqtt_packets as packets
 from motorcade.runtime.mqtt_connection import Connection, Protocol
 from motorcade.runtime.mqtt_errors import MqttOffline, MqttRefused, MqttTooLarge, MqttWindowFull
+from motorcade.runtime.mqtt_options import Credentials, Will
 from motorcade.runtime.mqtt_outbox import MAX_PACKET_ID, Outbox
 from motorcade.runtime.mqtt_packets import Properties
 
@@ -55,41 +53,6 @@ __all__ = [
 ]
 
 logging.getLogger("gmqtt").setLevel(logging.ERROR)  # it warns of every lost connection
-
-
-class Credentials(NamedTuple):
-    """Username and password of a client."""
-
-    username: str
-    password: str
-
-    @classmethod
-    def load(cls, path: Path | None) -> "Credentials | None":
-        """Read a YAML file with `username` and `password`; None without a file.
-
-        Raises:
-            SettingsError: the file cannot be read or lacks one of them.
-        """
-        if path is None:
-            return None
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-            return cls(str(content["username"]), str(content["password"]))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError) as error:
-            raise SettingsError(
-                f"The credentials file {path} cannot be used: {error!r}.",
-                "It must be YAML with username and password.",
-            ) from error
-
-
-class Will(NamedTuple):
-    """What the broker publishes when the connection ends without a DISCONNECT."""
-
-    topic: str
-    payload: bytes
-    qos: int = 1
-    retain: bool = False
-    properties: Mapping[str, Any] = MappingProxyType({})
 
 
 def _ignore(*_: object) -> None:
@@ -322,6 +285,15 @@ class MqttSession:
         if connection is not None:
             self.connected = False
             connection.abort()
+
+    @property
+    def will(self) -> Will | None:
+        """The will of the next connection; the present one keeps its own."""
+        return self._will
+
+    @will.setter
+    def will(self, will: Will | None) -> None:
+        self._will = will
 
     @property
     def in_flight(self) -> int:
