@@ -8,9 +8,12 @@ from dataclasses import asdict, dataclass
 from rich.console import Console
 
 from motorcade.fleet import topics
+from motorcade.fleet.catalogue import load_catalogue
+from motorcade.fleet.errors import SettingsError
 from motorcade.fleet.settings import ProcessSettings
 from motorcade.simulator.audit.run import Surroundings, audit
 from motorcade.simulator.audit.verdict import ProcessUsage, Verdict
+from motorcade.simulator.recorded import load_drives
 from motorcade.simulator.settings import SimulatorSettings
 from motorcade.stack import bringup, plan
 from motorcade.stack.demo import training
@@ -79,6 +82,9 @@ class Demo:
         Raises:
             MotorcadeError: a stage cannot be done; the caller stops the stack.
         """
+        # What cannot be is said now and not after a minute of starting.
+        web_port = _web_port(self._options)
+        _check_drives(self._options, self._stack)
         screen = self._screen
         screen.plan(*_TITLES)
         with screen:
@@ -91,7 +97,7 @@ class Demo:
                     async with asyncio.TaskGroup() as group:
                         watching = [group.create_task(watch.figures())]
                         watching.append(group.create_task(watch.events()))
-                        finished = await self._stages(state, watch)
+                        finished = await self._stages(state, watch, web_port)
                         for task in watching:
                             task.cancel()
                 except BaseExceptionGroup as failures:
@@ -101,11 +107,11 @@ class Demo:
             self._options.report.write_text(document + "\n", encoding="utf-8")
         return finished
 
-    async def _stages(self, state: StackState, watch: Watch) -> Finished:
+    async def _stages(self, state: StackState, watch: Watch, web_port: int) -> Finished:
         screen, settings = self._screen, watch.settings
         environment = plan.environment(state, self._folder)
         with screen.stage(1) as stage:
-            simulation = await self._ramp(stage, state, environment, watch)
+            simulation = await self._ramp(stage, state, watch, web_port)
         with screen.stage(2) as stage:
             await self._drive(stage, watch)
         with screen.stage(3) as stage:
@@ -140,10 +146,9 @@ class Demo:
         return state
 
     async def _ramp(
-        self, stage: Stage, state: StackState, environment: dict[str, str], watch: Watch
+        self, stage: Stage, state: StackState, watch: Watch, web_port: int
     ) -> Simulation:
         options = self._options
-        web = _web_port(options)
         own = {
             "cars": options.cars,
             "interval_s": options.interval_s,
@@ -153,10 +158,11 @@ class Demo:
             "drives": options.drives,
             "ramp_per_s": options.ramp_per_s,
             "wait_for": (f"http://127.0.0.1:{state.http['bridge']}/readyz",),
-            "master_port": free_ports(1, frozenset({web}))[0],
-            "web_port": web,
+            "master_port": free_ports(1, frozenset({web_port}))[0],
+            "web_port": web_port,
         }
-        settings = SimulatorSettings.model_validate({**_values(environment), **own})
+        environment = _values(plan.environment(state, self._folder))
+        settings = SimulatorSettings.model_validate({**environment, **own})
         simulation = Simulation(settings, self._folder.keeper)
         await simulation.start()
         watch.simulation = simulation
@@ -243,6 +249,19 @@ def _settings(environment: dict[str, str]) -> ProcessSettings:
 def _values(environment: dict[str, str]) -> dict[str, str]:
     """MOTORCADE_* variables as the fields that they set."""
     return {name.removeprefix("MOTORCADE_").lower(): value for name, value in environment.items()}
+
+
+def _check_drives(options: DemoOptions, stack: StackOptions) -> None:
+    """Recordings can be replayed, and leave enough cars that can wear."""
+    if options.drives is None:
+        return
+    recorded = len(load_drives(options.drives, load_catalogue(stack.signals)))
+    if options.faulty > options.cars - recorded:
+        raise SettingsError(
+            f"--faulty {options.faulty} cannot be met: {recorded} of {options.cars} cars replay "
+            "recordings, which do not wear.",
+            "Take more --cars, or fewer --faulty.",
+        )
 
 
 def _web_port(options: DemoOptions) -> int:
