@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from motorcade.fleet import mqtt_topics
+from motorcade.fleet import mqtt_topics, topics
 from motorcade.fleet.catalogue import load_catalogue
 from motorcade.fleet.settings import ProcessSettings
+from motorcade.fleet.source import source_of
 from motorcade.fleet.telemetry import TelemetryColumns, TelemetryJson
 from motorcade.fleet.vin import generate_vin
 from motorcade.runtime.kafka import Record, TopicPartition, consumer, partitions_of, read_all
@@ -180,18 +181,26 @@ class Watermark:
         self._settings = ProcessSettings(kafka=kafka)
         self._ends: dict[TopicPartition, int] = {}
 
-    async def take(self, *topics: str) -> None:
+    async def take(self, *names: str) -> None:
         async with kafka_started(consumer(self._settings), self._settings) as client:
-            for topic in topics:
+            for topic in names:
                 parts = [TopicPartition(topic, p) for p in await partitions_of(client, topic)]
                 self._ends |= await client.end_offsets(parts)
 
     async def since(self, topic: str) -> list[Record]:
-        """Records of a topic after the mark, in order within each partition."""
+        """Records of a topic after the mark, in order within each partition.
+
+        What was derived later from raw records before the mark does not count.
+        """
         found: list[Record] = []
         async for batch in read_all(self._settings, [topic], starts=self._ends):
-            found += batch
+            found += [record for record in batch if not self._of_before(record)]
         return sorted(found, key=lambda record: (record.partition, record.offset))
+
+    def _of_before(self, record: Record) -> bool:
+        source = source_of(record.headers)
+        begin = source and self._ends.get(TopicPartition(topics.RAW, source.partition))
+        return source is not None and begin is not None and source.offset < begin
 
     async def until_count(self, topic: str, count: int, timeout_s: float = 60) -> list[Record]:
         """Wait until so many records came."""

@@ -165,6 +165,8 @@ async def test_kills_at_seeded_moments_under_load_lose_nothing_and_keep_the_orde
     await bridge.started()
     rounds = 0
     for _ in range(moments):
+        if rng.random() < 0.8:  # otherwise the kill comes while it starts
+            await bridge.until_ready()
         publishing = asyncio.create_task(publish_rounds(publisher, fleet, rounds + 1, 40, 0.02))
         rounds += 40
         await asyncio.sleep(rng.uniform(0.05, 1.0))

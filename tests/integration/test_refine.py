@@ -227,9 +227,10 @@ async def test_kills_at_seeded_moments_under_load_lose_nothing_and_double_nothin
     for moment in range(moments):
         messages = mixed(rng, fleet, 1 + 20 * moment, 20)
         everything += messages
+        if rng.random() < 0.8:  # otherwise the kill comes while it starts
+            await refine.until_ready()
         loading = asyncio.create_task(put(kafka_topics, messages))
-        # From "just starting" to "busy": the process takes a second or two to be assigned.
-        await asyncio.sleep(rng.uniform(0.2, 5.0))
+        await asyncio.sleep(rng.uniform(0.05, 1.0))
         refine.kill()
         refine.start()
         await loading
