@@ -139,7 +139,7 @@ async def test_a_model_trained_from_kafka_goes_live_without_a_restart(bench: Ben
     trained, told = await asyncio.to_thread(trained_on, bench.settings)
     assert trained.manifest.version == 1
     assert sum(end - start for *_, start, end in trained.manifest.origin.ranges) == 40 * CARS
-    assert {p.phase for p in told} == {"reading", "training", "announcing"}
+    assert {p.phase for p in told} == {"reading", "preparing", "training", "announcing"}
     await bench.until_log("model is live")
     bench.fleet.begin_wear(4, [WearKind.COOLANT_LEAK, WearKind.BEARING_WEAR])
     await bench.writer.write(bench.fleet.drive(62))
@@ -194,9 +194,7 @@ async def test_a_record_that_is_not_telemetry_stops_nothing(bench: Bench) -> Non
     assert 'outcome="undecodable"} 2.0' in bench.scorer.get("/metrics")
 
 
-@pytest.mark.parametrize(
-    "failpoint", ["score.before-produce:2", "score.after-produce:1", "score.after-produce:3"]
-)
+@pytest.mark.parametrize("failpoint", ["score.before-produce:2", "score.after-produce:2"])
 async def test_killed_between_produce_and_commit_it_repeats_and_loses_nothing(
     bench: Bench, failpoint: str
 ) -> None:
