@@ -11,7 +11,7 @@ from gmqtt.mqtt.utils import ConnectionState
 _FLUSH_S = 1.0
 
 
-class Protocol(MQTTProtocol):  # type: ignore[misc]
+class Protocol(MQTTProtocol):
     """gmqtt's framing, fed as bytes arrive: its stream and reading task would cost a wake-up for
     every read, and read on behind a transport that was asked to pause.
     """
@@ -35,7 +35,7 @@ class Protocol(MQTTProtocol):  # type: ignore[misc]
         return False  # the transport closes
 
 
-class Connection(MQTTConnection):  # type: ignore[misc]
+class Connection(MQTTConnection):
     """gmqtt's connection with its keepalive, closed within a bound."""
 
     _protocol: Protocol
@@ -55,11 +55,13 @@ class Connection(MQTTConnection):  # type: ignore[misc]
 
     def pause(self) -> None:
         """Read nothing more until `resume`; TCP holds the broker back."""
-        self._transport.pause_reading()
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
 
     def resume(self) -> None:
         self._last_data_in = time.monotonic()
-        self._transport.resume_reading()
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
 
     async def close(self) -> None:
         """Flush and close; a dead peer never takes the bytes, so only for a moment."""
@@ -77,7 +79,7 @@ class Connection(MQTTConnection):  # type: ignore[misc]
         self._transport.abort()
 
     def _keep_connection(self) -> None:
-        if not self._transport.is_reading():
+        if not self.is_closing() and not self._transport.is_reading():
             self._last_data_in = time.monotonic()  # silence that is our own doing
         super()._keep_connection()
 

@@ -170,7 +170,7 @@ def status(console: Console, state: StackState, found: Report, drops: int | None
             part.address,
         )
     console.print(table)
-    dropped = "unknown" if drops is None else str(drops)
+    dropped = "the broker has not said within a minute" if drops is None else str(drops)
     console.print(f"\nSince {state.started}; messages dropped by the broker: {dropped}.")
     console.print(state.durability)
     for crash in found.crashes:

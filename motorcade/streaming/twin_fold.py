@@ -120,7 +120,7 @@ class _HealthRows:
 class _OneRow:
     def __init__(self, row: dict[str, Any], record: Record) -> None:
         self._row = row
-        self.records = (record,)
+        self.records: Sequence[Record] = (record,)
 
     def row(self, position: int) -> dict[str, Any]:  # noqa: ARG002 - there is one
         return self._row

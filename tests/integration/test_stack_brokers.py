@@ -3,7 +3,7 @@
 import asyncio
 import queue
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +110,9 @@ async def test_messages_over_the_queue_bound_are_counted_as_drops(
     server = await asyncio.to_thread(start_mosquitto, tmp_path, 1, bound)
     endpoint = str(server.broker.endpoints[0])
     over = 500
+    listening = AsyncExitStack()
     try:
+        total = await listening.enter_async_context(server.broker.counting())
         away = MqttSession(f"away-{unique}", endpoint, clean_start=True, session_expiry_s=600)
         await away.connect(10)
         await away.subscribe([unique])
@@ -126,7 +128,15 @@ async def test_messages_over_the_queue_bound_are_counted_as_drops(
             assert asyncio.get_running_loop().time() < deadline, f"{dropped} drops reported"
             await asyncio.sleep(0.2)
         await sender.disconnect()
+        assert await total() == dropped
+        # A node that starts again counts from 0; who listened all along still knows.
+        server.nodes[0].kill()
+        await asyncio.to_thread(server.restart, 0)
+        while await server.broker.drops() != 0:
+            await asyncio.sleep(0.2)
+        assert await total() == dropped
     finally:
+        await listening.aclose()
         server.stop()
 
 

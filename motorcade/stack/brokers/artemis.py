@@ -5,10 +5,12 @@ It stores every QoS 1 message on disk before it acknowledges, and pages instead 
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from motorcade.stack.brokers.base import MAX_PACKET_BYTES, Endpoint
+from motorcade.stack.brokers.base import MAX_PACKET_BYTES, DropCount, Endpoint
 from motorcade.stack.brokers.probe import crosses
 from motorcade.stack.java import flags, java
 from motorcade.stack.ports import LOOPBACK
@@ -173,3 +175,8 @@ class Artemis:
         except (ValueError, KeyError):  # it does not answer
             return None
         return sum(counts)
+
+    @asynccontextmanager
+    async def counting(self) -> AsyncIterator[DropCount]:
+        """As `drops`, which can be asked at any time."""
+        yield self.drops

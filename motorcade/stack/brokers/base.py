@@ -1,5 +1,7 @@
 """The interface of a broker adapter, and what is common to them: endpoints and queue bounds."""
 
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,6 +41,10 @@ class QueueBound:
         return max(10_000, round(self.rate_per_s * self.outage_s))
 
 
+#: Asks how many messages were dropped so far; None if the broker won't say.
+DropCount = Callable[[], Awaitable[int | None]]
+
+
 class Broker(Protocol):
     """One kind of broker, as the stack sees it."""
 
@@ -66,3 +72,6 @@ class Broker(Protocol):
 
     async def drops(self) -> int | None:
         """Messages dropped since the nodes started, read from the broker; None if it won't say."""
+
+    def counting(self) -> AbstractAsyncContextManager[DropCount]:
+        """Follows the broker's own count, for as long as a run lasts."""

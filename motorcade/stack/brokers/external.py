@@ -1,11 +1,13 @@
 """Somebody's own broker: addresses and credentials, nothing to run."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from motorcade.fleet.errors import SettingsError
 from motorcade.runtime.mqtt import Credentials
-from motorcade.stack.brokers.base import Endpoint
+from motorcade.stack.brokers.base import DropCount, Endpoint
 from motorcade.stack.brokers.probe import crosses
 from motorcade.stack.program import Program
 
@@ -36,6 +38,11 @@ class External:
 
     async def drops(self) -> int | None:
         return None
+
+    @asynccontextmanager
+    async def counting(self) -> AsyncIterator[DropCount]:
+        """As `drops`, which can be asked at any time."""
+        yield self.drops
 
 
 def parse_endpoints(text: str) -> tuple[Endpoint, ...]:

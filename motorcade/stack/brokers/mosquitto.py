@@ -3,11 +3,20 @@
 import asyncio
 import getpass
 import shutil
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
-from motorcade.stack.brokers.base import MAX_PACKET_BYTES, Endpoint, QueueBound
-from motorcade.stack.brokers.probe import crosses, first_message
+from motorcade.stack.brokers.base import (
+    MAX_PACKET_BYTES,
+    DropCount,
+    Endpoint,
+    QueueBound,
+)
+from motorcade.stack.brokers.probe import crosses, first_message, follow
 from motorcade.stack.errors import StackError
 from motorcade.stack.ports import LOOPBACK
 from motorcade.stack.program import Program
@@ -104,6 +113,7 @@ class Mosquitto:
         return all(await asyncio.gather(*map(crosses, self.endpoints)))
 
     async def drops(self) -> int | None:
+        """None, too, when nothing was dropped for a minute: mosquitto then forgets the count."""
         counts = await asyncio.gather(
             *(
                 first_message(endpoint, _DROPPED, timeout_s=3 * _SYS_INTERVAL_S)
@@ -112,3 +122,32 @@ class Mosquitto:
         )
         known = [int(count) for count in counts if count is not None]
         return sum(known) if len(known) == len(counts) else None
+
+    @asynccontextmanager
+    async def counting(self) -> AsyncIterator[DropCount]:
+        """A count is retained for a minute only, so whoever wants it at the end must have listened.
+
+        A node that starts again counts from 0; what it had counted before is kept.
+        """
+        counts: dict[Endpoint, list[int]] = {endpoint: [] for endpoint in self.endpoints}
+
+        async def total() -> int | None:
+            if not all(counts.values()):
+                return None
+            return sum(
+                last
+                for seen in counts.values()
+                for last, after in pairwise([*seen, -1])
+                if after < last
+            )
+
+        async with AsyncExitStack() as listening:
+            for endpoint, seen in counts.items():
+                await listening.enter_async_context(
+                    follow(endpoint, _DROPPED, partial(_note, seen))
+                )
+            yield total
+
+
+def _note(seen: list[int], count: bytes) -> None:
+    seen.append(int(count))

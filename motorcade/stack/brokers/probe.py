@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from motorcade.fleet.errors import MotorcadeError
@@ -14,14 +14,18 @@ _PROBE_ROOT = "motorcade/probe"
 
 @asynccontextmanager
 async def _connected(
-    endpoint: Endpoint, credentials: Credentials | None, timeout_s: float
+    endpoint: Endpoint,
+    credentials: Credentials | None,
+    timeout_s: float,
+    *,
+    reconnect: bool = False,
 ) -> AsyncIterator[MqttSession]:
     session = MqttSession(
         f"motorcade-probe-{uuid.uuid4().hex[:12]}",
         str(endpoint),
         clean_start=True,
         credentials=credentials,
-        reconnect=False,
+        reconnect=reconnect,
     )
     await session.connect(timeout_s)
     try:
@@ -66,6 +70,29 @@ async def first_message(
                 return await arrived
     except (TimeoutError, OSError, MotorcadeError):
         return None
+
+
+@asynccontextmanager
+async def follow(
+    endpoint: Endpoint, topic: str, on_message: Callable[[bytes], None], timeout_s: float = 5
+) -> AsyncIterator[None]:
+    """Hand over every message on a topic while the context lasts, across reconnects.
+
+    Raises:
+        MotorcadeError: the broker refuses, or does not answer in time.
+    """
+    async with _connected(endpoint, None, timeout_s, reconnect=True) as session:
+
+        def take(
+            session: MqttSession, packet_id: int, _topic: str, payload: bytes, _: Properties
+        ) -> None:
+            if packet_id:
+                session.acknowledge([packet_id], session.generation)
+            on_message(bytes(payload))
+
+        session.on_message = take
+        await session.subscribe([topic])
+        yield
 
 
 async def crosses(endpoint: Endpoint, credentials: Credentials | None = None) -> bool:

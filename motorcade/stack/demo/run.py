@@ -32,7 +32,6 @@ _WEB_PORT = 8089
 _RAMP_S = 120
 _DRAIN_S = 60
 _POLL_S = 0.25
-_ASK_BROKER = 3
 #: Wear of the faulty cars begins within this share of the time to failure.
 _SPREAD = 0.15
 #: How long after the last failure was due the demo waits for its DTC, wall-clock seconds.
@@ -91,8 +90,10 @@ class Demo:
             with screen.stage(0) as stage:
                 state = await self._start(stage)
             settings = _settings(plan.environment(state, self._folder))
-            async with look(settings) as pipeline:
-                watch = Watch(settings, self._folder.keeper, pipeline, screen, self._meter)
+            broker = plan.broker_of(state, self._folder)
+            async with look(settings) as pipeline, broker.counting() as drops:
+                keeper = self._folder.keeper
+                watch = Watch(settings, keeper, pipeline, screen, self._meter, drops)
                 try:
                     async with asyncio.TaskGroup() as group:
                         watching = [group.create_task(watch.figures())]
@@ -206,14 +207,6 @@ class Demo:
                 f"{watch.answers} drivers warned"
             )
 
-    async def _broker_drops(self, state: StackState) -> int | None:
-        """What the broker says it dropped; asked again where it is too busy to answer in time."""
-        broker = plan.broker_of(state, self._folder)
-        for _ in range(_ASK_BROKER):
-            if (drops := await broker.drops()) is not None:
-                return drops
-        return None
-
     async def _audit(
         self,
         stage: Stage,
@@ -233,7 +226,7 @@ class Demo:
         self._meter.sample()
         surroundings = Surroundings(
             durability=state.durability,
-            broker_drops=await self._broker_drops(state),
+            broker_drops=await watch.drops(),
             usage=tuple(ProcessUsage(**asdict(usage)) for usage in self._meter.report()),
         )
         run_dir = simulation.settings.run_dir

@@ -16,6 +16,7 @@ from motorcade.fleet.messages import (
 from motorcade.fleet.settings import ProcessSettings
 from motorcade.runtime.kafka import Record, consumer, partitions_of, started
 from motorcade.runtime.kafka import TopicPartition as Place
+from motorcade.stack.brokers.base import DropCount
 from motorcade.stack.demo.screen import Screen
 from motorcade.stack.keeper import Keeper
 from motorcade.stack.pipeline import Pipeline
@@ -41,6 +42,7 @@ class Watch:
     pipeline: Pipeline
     screen: Screen
     meter: UsageMeter
+    drops: DropCount
     simulation: Simulation | None = None
     alerts: int = 0
     answers: int = 0
