@@ -145,8 +145,8 @@ class Bridge:
         self._service.ready(part, False)
         session.on_message = self._receive
         session.on_disconnected = partial(self._lost, part)
-        await session.connect(_CONNECT_TIMEOUT_S, retry=True)
         self._sessions.append(session)
+        await session.connect(_CONNECT_TIMEOUT_S, retry=True)
         await session.subscribe(slot.filters(), qos=1)
         session.on_connected = partial(self._back, part)
         self._up(part, True)

@@ -197,6 +197,12 @@ class Watermark:
             found += [record for record in batch if not self._of_before(record)]
         return sorted(found, key=lambda record: (record.partition, record.offset))
 
+    async def committed(self, group: str) -> dict[int, int]:
+        """Next offset of telemetry.raw that a group will read, by partition."""
+        async with kafka_started(consumer(self._settings, group=group), self._settings) as client:
+            parts = [tp for tp in self._ends if tp.topic == topics.RAW]
+            return {tp.partition: await client.committed(tp) or 0 for tp in parts}
+
     def _of_before(self, record: Record) -> bool:
         source = source_of(record.headers)
         begin = source and self._ends.get(TopicPartition(topics.RAW, source.partition))
