@@ -105,7 +105,8 @@ def replay(
             "Say which messages to send again.", "Give their places, or --rule, or --all."
         )
     sent = asyncio.run(_replay(ProcessSettings(), places, rule))
-    typer.echo(f"{sent} messages were sent again to telemetry.raw.")
+    noun = "message was" if sent == 1 else "messages were"
+    typer.echo(f"{sent} {noun} sent again to telemetry.raw.")
 
 
 async def _replay(settings: ProcessSettings, places: list[str] | None, rule: str | None) -> int:

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import random
+import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -278,3 +280,56 @@ async def test_letters_are_listed_shown_and_replayed(
     assert len(again) == 2
     assert again[0].raw.partition == again[1].raw.partition
     assert again[0].raw.offset < again[1].raw.offset
+
+
+async def test_the_dlq_commands_speak_to_a_person_and_to_a_script(
+    refine: Process, kafka_topics: str, mark: Watermark, tmp_path: Path
+) -> None:
+    fleet = Messages(seed=106, cars=1)
+    await refine.started()
+    await put(kafka_topics, [(fleet.vins[0], fleet.payload(0, 1, coolant_temp=999))])
+    (record,) = await mark.until_count(topics.DLQ, 1)
+    place = f"{record.partition}/{record.offset}"
+
+    async def command(*arguments: str) -> tuple[int, str]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "motorcade.stack.cli", "dlq", *arguments),
+            env={
+                **os.environ,
+                "MOTORCADE_KAFKA": kafka_topics,
+                "MOTORCADE_STATE": str(tmp_path),
+                "COLUMNS": "300",
+            },
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await process.communicate()
+        assert process.returncode is not None
+        return process.returncode, output.decode()
+
+    reason = "coolant_temp is 999 °C, allowed are -50 to 200 °C"
+    code, text = await command("list", "--rule", "out-of-range", "--limit", "1")
+    assert code == 0, text
+    assert place in text
+    assert reason in text
+    code, text = await command("list", "--rule", "out-of-range", "--limit", "1", "--json")
+    assert (code, json.loads(text)[0]["place"]) == (0, place)
+    code, text = await command("list", "--counts", "--json")
+    assert (code, json.loads(text)["out-of-range"] >= 1) == (0, True)
+    code, text = await command("show", place)
+    assert code == 0, text
+    assert reason in text
+    assert '"coolant_temp": 999' in text
+    code, text = await command("replay", place)
+    assert (code, text) == (0, "1 message was sent again to telemetry.raw.\n")
+    await mark.until_count(topics.DLQ, 2)
+    for wrong, problem in (
+        (("list", "--rule", "nonsense"), "No rule is called 'nonsense'"),
+        (("show", "abc"), "is not the place of a message"),
+        (("show", "0/99999999"), "Nothing lies at 0/99999999"),
+        (("replay",), "Say which messages to send again"),
+    ):
+        code, text = await command(*wrong)
+        assert code == 1, text
+        assert problem in " ".join(text.split())
