@@ -56,7 +56,8 @@ class Rules:
     A replay decides the same, since time is judged by when Kafka took the record.
 
     Args:
-        skew_ms: event time by which a message may be ahead of the run's clock; milliseconds.
+        skew_ms: milliseconds of event time by which a message may be ahead of the run's clock,
+            and of wall-clock time by which a boot may be ahead of the message's arrival.
     """
 
     def __init__(self, catalogue: Catalogue, clock: RunClock, skew_ms: int) -> None:
