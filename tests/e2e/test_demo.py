@@ -41,8 +41,8 @@ def ran(drives: Path, tmp_path_factory: pytest.TempPathFactory) -> Ran:
         "faulty": FAULTY,
         "interval": 1,
         "healthy": 20,
-        "wear-minutes": 60,
-        "speedup": 60,
+        "wear-minutes": 90,
+        "speedup": 120,
         "drives": drives,
         "json": report,
         "state": state,
@@ -110,7 +110,7 @@ def test_latencies_and_usage_are_measured(ran: Ran) -> None:
     usage = {one["name"]: one for one in ran.verdict["usage"]}
     ours = {"bridge", "refine", "score", "alerts", "twin", "dispatch"}
     assert usage.keys() >= ours | {"kafka", "registry", "locust-master", "locust-worker-0"}
-    assert all(one["cpu_seconds"] > 0 and one["rss_mib"] > 10 for one in usage.values())
+    assert all(one["cpu_seconds"] > 0 and one["rss_mib"] > 1 for one in usage.values())
     assert all(one["restarts"] == 0 for one in usage.values())
 
 
@@ -123,7 +123,7 @@ def test_nothing_stays_of_it(ran: Ran) -> None:
 def staying(tmp_path: Path) -> Iterator[tuple[Path, Any]]:
     """A short demo without a fault that goes on driving after its verdict."""
     state, output = tmp_path / "state", tmp_path / "output"
-    arguments = ("--cars=40", "--faulty=0", "--interval=0.5", "--healthy=16", "--epochs=1")
+    arguments = ("--cars=50", "--faulty=0", "--interval=0.25", "--healthy=8", "--epochs=1")
     process = start("demo", *arguments, f"--state={state}", output=output)
     try:
         until_said("Ctrl-C stops everything.", process, output, DEMO_S)
