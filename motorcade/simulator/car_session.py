@@ -210,7 +210,7 @@ class CarSession:
 
     def _set_will(self) -> None:
         """The will speaks of the connection that it belongs to, so it is made anew for each."""
-        self._session._will = Will(
+        self._session.will = Will(
             mqtt_topics.topic(self.ledger.vin, mqtt_topics.STATUS),
             self._status(online=False),
             retain=True,

@@ -25,7 +25,7 @@ class FakeSession:
         self.endpoint = endpoint
         self.connected = False
         self.generation = 1
-        self._will = options["will"]
+        self.will = options["will"]
         self.published: list[tuple[int, str, bytes, dict[str, Any]]] = []
         self.acknowledged: list[int] = []
         self.filters: list[str] = []
@@ -125,9 +125,9 @@ async def test_a_car_listens_for_commands_before_it_announces_its_birth(car: Car
 async def test_the_will_speaks_of_its_own_connection(car: CarSession) -> None:
     session = session_of(car)
     await car.start()
-    assert json.loads(session._will.payload)["connection"] == 1
+    assert json.loads(session.will.payload)["connection"] == 1
     session.go_offline()
-    will = messages.decode(VehicleStatus, session._will.payload)
+    will = messages.decode(VehicleStatus, session.will.payload)
     assert (will.connection, will.online, will.boot) == (2, False, 77)
     session.come_online()
     assert json.loads(session.on("status")[-1])["connection"] == 2
