@@ -202,7 +202,12 @@ def _checks(
                 f"≥ {limits.median_lead_minutes:g}",
                 lead >= limits.median_lead_minutes,
             ),
-            at_most("false alerts", rate, limits.false_alerts_per_day, "per healthy vehicle-day"),
+            Check(
+                "false alerts",
+                f"{faults.false_alerts} in {faults.healthy_vehicle_days:.1f} healthy vehicle-days",
+                f"≤ {limits.false_alerts_per_day:g} a day",
+                rate <= limits.false_alerts_per_day,
+            ),
             Check(
                 "alerts that the car acknowledged",
                 f"{faults.answered} of {faults.raised}",
