@@ -25,9 +25,17 @@ from motorcade.stack import (
     twin_cli,
 )
 from motorcade.stack.demo.command import demo
-from motorcade.stack.options import BROKERS, StackOptions
+from motorcade.stack.options import StackOptions
 from motorcade.stack.plan import broker_of, environment, needed_archives
 from motorcade.stack.settings import StackSettings
+from motorcade.stack.shared_options import (
+    Broker,
+    BrokerCredentials,
+    BrokerNodes,
+    BrokerUrl,
+    State,
+    folder_of,
+)
 from motorcade.stack.state import StateFolder
 
 app = typer.Typer(
@@ -48,15 +56,7 @@ app.command("contract")(contract_cli.contract)
 
 console = Console(stderr=True)
 
-State = Annotated[
-    Path | None,
-    typer.Option("--state", help="State folder of the stack.", envvar="MOTORCADE_STATE"),
-]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
-
-
-def _folder(state: Path | None) -> StateFolder:
-    return StateFolder(state.absolute() if state else StackSettings().state_folder)
 
 
 def _print_json(document: Any) -> None:
@@ -65,16 +65,10 @@ def _print_json(document: Any) -> None:
 
 @app.command()
 def up(
-    broker: Annotated[
-        str, typer.Option(help=f"MQTT broker: {', '.join(BROKERS)}. auto: mosquitto if installed.")
-    ] = "auto",
-    broker_nodes: Annotated[int, typer.Option(help="Independent nodes of a mosquitto farm.")] = 1,
-    broker_url: Annotated[
-        str | None, typer.Option(help="External broker: mqtt://host:port, several with commas.")
-    ] = None,
-    broker_credentials: Annotated[
-        Path | None, typer.Option(help="YAML file with its `username` and `password`.")
-    ] = None,
+    broker: Broker = "auto",
+    broker_nodes: BrokerNodes = 1,
+    broker_url: BrokerUrl = None,
+    broker_credentials: BrokerCredentials = None,
     broker_clustered: Annotated[
         bool, typer.Option("--broker-clustered", help="The external addresses are one cluster.")
     ] = False,
@@ -112,7 +106,7 @@ def up(
 
     **Next:** `motorcade status`, `motorcade logs bridge`, `motorcade down`.
     """
-    folder = _folder(state)
+    folder = folder_of(state)
     options = StackOptions(
         state=folder.path,
         broker=broker,
@@ -161,7 +155,7 @@ def down(
     Our processes end first and drain what they hold; then the servers. With `--keep-data` the next
     `motorcade up` goes on with the same topics, schemas and MQTT sessions.
     """
-    folder = _folder(state)
+    folder = folder_of(state)
     if not folder.path.exists():
         console.print(f"Nothing runs in {folder.path}.")
         return
@@ -180,7 +174,7 @@ def status(state: State = None, as_json: Json = False) -> None:
 
     **Next:** `motorcade logs NAME` tells why a part is not ready.
     """
-    folder = _folder(state)
+    folder = folder_of(state)
     if folder.stale:
         raise MotorcadeError(
             f"The stack in {folder.path} has died: its supervisor is gone.",
@@ -208,7 +202,7 @@ def logs(
 
     **Examples:** `motorcade logs bridge`, `motorcade logs kafka -n 200`, `motorcade logs score -f`
     """
-    keeper = _folder(state).keeper
+    keeper = folder_of(state).keeper
     path = keeper.log_path(name)
     if not path.exists():
         known = sorted(one.stem for one in path.parent.glob("*.log"))
@@ -245,7 +239,7 @@ def doctor(
 
     Exits 1 when something is missing, and says what to do.
     """
-    found = checks.check(_folder(state).path, cars=cars)
+    found = checks.check(folder_of(state).path, cars=cars)
     for one in found:
         mark = "[green]ok[/]" if one.ok else "[red]missing[/]"
         console.print(f"{one.name:17} {mark}  {one.found}")
@@ -306,7 +300,7 @@ def joined(state: State = None) -> None:
 
 def _join(state: Path | None) -> None:
     """Lets what runs next find the stack that runs, unless the environment names another."""
-    folder = _folder(state)
+    folder = folder_of(state)
     running = folder.load()
     if running is not None:
         for name, value in environment(running, folder).items():

@@ -12,9 +12,17 @@ from motorcade.simulator.audit.verdict import Outcome, render
 from motorcade.stack import bringup, show
 from motorcade.stack.demo.options import DemoOptions
 from motorcade.stack.demo.run import Demo, Finished
-from motorcade.stack.options import BROKERS, StackOptions
+from motorcade.stack.options import StackOptions
 from motorcade.stack.plan import needed_archives
 from motorcade.stack.settings import StackSettings
+from motorcade.stack.shared_options import (
+    Broker,
+    BrokerCredentials,
+    BrokerNodes,
+    BrokerUrl,
+    State,
+    folder_of,
+)
 from motorcade.stack.state import StateFolder
 
 #: Exit codes by outcome; 1 is an error before any verdict.
@@ -48,16 +56,10 @@ def demo(
     ),
     epochs: Annotated[int, typer.Option(help="Most epochs of training.")] = _DEFAULT.epochs,
     seed: Annotated[int, typer.Option(help="Seed of the fleet.")] = _DEFAULT.seed,
-    broker: Annotated[
-        str, typer.Option(help=f"MQTT broker: {', '.join(BROKERS)}. auto: mosquitto if installed.")
-    ] = "auto",
-    broker_nodes: Annotated[int, typer.Option(help="Independent nodes of a mosquitto farm.")] = 1,
-    broker_url: Annotated[
-        str | None, typer.Option(help="External broker: mqtt://host:port, several with commas.")
-    ] = None,
-    broker_credentials: Annotated[
-        Path | None, typer.Option(help="YAML file with its `username` and `password`.")
-    ] = None,
+    broker: Broker = "auto",
+    broker_nodes: BrokerNodes = 1,
+    broker_url: BrokerUrl = None,
+    broker_credentials: BrokerCredentials = None,
     web_port: Annotated[
         int | None, typer.Option(help="Port of the Locust UI; 8089 or a free one if not given.")
     ] = None,
@@ -67,10 +69,7 @@ def demo(
     leave: Annotated[
         bool, typer.Option("--exit", help="Stop after the verdict; the exit code tells it.")
     ] = False,
-    state: Annotated[
-        Path | None,
-        typer.Option("--state", help="State folder of the stack.", envvar="MOTORCADE_STATE"),
-    ] = None,
+    state: State = None,
 ) -> None:
     """A thousand cars drive, a model learns from their stream, an engine starts to fail, and its
     driver is told. Everything is real: broker, Kafka, TensorFlow.
@@ -105,7 +104,7 @@ def demo(
         report=report,
         exit=leave,
     )
-    folder = StateFolder(state.absolute() if state else StackSettings().state_folder)
+    folder = folder_of(state)
     stack = StackOptions(
         state=folder.path,
         broker=broker,

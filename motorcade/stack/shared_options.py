@@ -1,0 +1,30 @@
+"""Options that several commands take, with their words."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from motorcade.stack.options import BROKERS
+from motorcade.stack.settings import StackSettings
+from motorcade.stack.state import StateFolder
+
+Broker = Annotated[
+    str, typer.Option(help=f"MQTT broker: {', '.join(BROKERS)}. auto: mosquitto if installed.")
+]
+BrokerNodes = Annotated[int, typer.Option(help="Independent nodes of a mosquitto farm.")]
+BrokerUrl = Annotated[
+    str | None, typer.Option(help="External broker: mqtt://host:port, several with commas.")
+]
+BrokerCredentials = Annotated[
+    Path | None, typer.Option(help="YAML file with its `username` and `password`.")
+]
+State = Annotated[
+    Path | None,
+    typer.Option("--state", help="State folder of the stack.", envvar="MOTORCADE_STATE"),
+]
+
+
+def folder_of(state: Path | None) -> StateFolder:
+    """The state folder that `--state` names, or the default one."""
+    return StateFolder(state.absolute() if state else StackSettings().state_folder)
