@@ -9,15 +9,16 @@ from pathlib import Path
 
 import psutil
 
+_RUN = str(Path(__file__).parents[2] / "scripts" / "run")
 #: Wide enough that no line of a table or an error is broken.
 _TERMINAL = {"COLUMNS": "250", "NO_COLOR": "1"}
 
 
 def start(*arguments: str, output: Path) -> subprocess.Popen[bytes]:
-    """Start `motorcade …`; everything it prints goes to a file."""
+    """Start `scripts/run …`; everything it prints goes to a file."""
     with output.open("wb") as file:
         return subprocess.Popen(
-            [sys.executable, "-m", "motorcade.stack.cli", *arguments],
+            [_RUN, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
