@@ -199,7 +199,7 @@ EVENTS = st.lists(
 
 
 class World:
-    """The topics, one dispatcher's table over them, and a car that answers at once or not at all."""
+    """The topics, one table over them, and a car that answers at once or not at all."""
 
     def __init__(self) -> None:
         self.log: list[Any] = []
