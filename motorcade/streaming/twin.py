@@ -169,7 +169,10 @@ class _Twin:
                     f"but it ends at {ends[tp]}: the topic lost records or was created anew.",
                     "Make the twin anew: motorcade twin rebuild.",
                 )
-            self._consumer.seek(tp, max(stand, begins[tp]))
+            stand = max(stand, begins[tp])
+            self._consumer.seek(tp, stand)
+            if stand:  # a life that was killed may have written so far without telling others
+                self._next[tp] = stand
         self._service.log.info("assigned", partitions=len(wanted), known=len(stands))
 
     async def _read(self) -> None:

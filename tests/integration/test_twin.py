@@ -170,6 +170,17 @@ async def test_killed_between_sql_and_kafka_the_twin_equals_one_rebuilt(
 
 
 @pytest.mark.chaos
+async def test_killed_between_sql_and_kafka_it_tells_how_far_it_is_without_a_new_record(
+    settings: twin.Settings, codecs: tuple[TelemetryAvro, PredictionAvro], process: Process
+) -> None:
+    fleet = Fleet(settings, *codecs, seed=205)
+    await fleet.write(20)
+    process.start("twin.before-commit:1")
+    await until(lambda: not process.running, what="the failpoint's kill")
+    await process.started()
+    await until_group_has_read(settings, "twin", *TOPICS)
+
+
 async def test_killed_at_seeded_moments_under_load_the_twin_equals_one_rebuilt(
     settings: twin.Settings,
     codecs: tuple[TelemetryAvro, PredictionAvro],
