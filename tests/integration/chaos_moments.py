@@ -13,13 +13,14 @@ from pathlib import Path
 from .chaos_stack import ChaosStack
 from .servers import alive
 
-#: Failpoints of each process, and the highest number of the pass that kills it.
+#: Failpoints of each process, and the highest number of the pass that kills it. The first of each
+#: are those at which one process would lose, another repeat, a third forget.
 FAILPOINTS: Mapping[str, tuple[tuple[str, int], ...]] = {
     "bridge": (("bridge.after-produce", 20), ("bridge.before-produce", 20)),
     "refine": (
+        ("refine.before-produce", 8),
         ("refine.after-produce", 8),
         ("refine.between-outputs", 8),
-        ("refine.before-produce", 8),
     ),
     "score": (("score.after-produce", 8), ("score.before-produce", 8)),
     "alerts": (
