@@ -19,17 +19,24 @@ class Protocol(MQTTProtocol):
     def __init__(self, id_generator: object) -> None:
         super().__init__(connection_state=ConnectionState(), id_generator=id_generator)
         self._rest = b""
+        self._discards = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         BaseMQTTProtocol.connection_made(self, transport)  # without MQTTProtocol's read task
 
     def data_received(self, data: bytes) -> None:
+        if self._discards:
+            return
         data = self._rest + data if self._rest else data
         parsed = self._read_packet(data)
         if parsed < 0:
             self._transport.abort()
         else:
             self._rest = data[parsed:]
+
+    def discard(self) -> None:
+        """Take no more packets: what still arrives is read and thrown away."""
+        self._discards = True
 
     def eof_received(self) -> bool:
         return False  # the transport closes
@@ -64,9 +71,15 @@ class Connection(MQTTConnection):
             self._transport.resume_reading()
 
     async def close(self) -> None:
-        """Flush and close; a dead peer never takes the bytes, so only for a moment."""
+        """Let the broker close after the DISCONNECT that was sent; a dead one has only a moment.
+
+        Closing here while unread bytes wait would reset the connection (RFC 1122, 4.2.2.13), and
+        the broker could lose the PUBACKs that were written before.
+        """
         self._forget()
-        self._transport.close()
+        self._protocol.discard()
+        if not (self._transport.is_closing() or self._transport.is_reading()):
+            self._transport.resume_reading()
         try:
             async with asyncio.timeout(_FLUSH_S):
                 await self._protocol.closed

@@ -1,6 +1,7 @@
 """The command `motorcade demo`."""
 
 import asyncio
+import signal
 import time
 from pathlib import Path
 from typing import Annotated
@@ -121,6 +122,9 @@ def demo(
 
 
 def _run(options: DemoOptions, stack: StackOptions, folder: StateFolder) -> int:
+    # A closed terminal or a SIGTERM ends it as Ctrl-C does: everything stopped, nothing left.
+    for sign in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(sign, signal.default_int_handler)
     console = Console()
     show.fetch(console, needed_archives(stack), StackSettings())
     demonstration = Demo(options, stack, console)
