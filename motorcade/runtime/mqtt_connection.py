@@ -8,7 +8,8 @@ from gmqtt.mqtt.connection import MQTTConnection
 from gmqtt.mqtt.protocol import BaseMQTTProtocol, MQTTProtocol
 from gmqtt.mqtt.utils import ConnectionState
 
-_FLUSH_S = 1.0
+#: A broker that is busy may take a while to read what was written.
+_FLUSH_S = 5.0
 
 
 class Protocol(MQTTProtocol):

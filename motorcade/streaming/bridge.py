@@ -95,6 +95,7 @@ class Bridge:
         self._opened: list[Lane] = []
         self._receipts: dict[MqttSession, Receipts] = {}
         self._sessions: list[MqttSession] = []
+        self._draining = False
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
@@ -192,6 +193,8 @@ class Bridge:
             lane.flush()
 
     def _pause(self, paused: bool) -> None:
+        if self._draining:
+            return  # nothing is read again
         if paused:
             _PAUSES.inc()
         for session in self._sessions:
@@ -233,6 +236,7 @@ class Bridge:
 
     async def _drain(self) -> None:
         """Read no more, hand everything to Kafka, acknowledge it, and leave the sessions behind."""
+        self._draining = True
         for session in self._sessions:
             session.pause()
         try:
