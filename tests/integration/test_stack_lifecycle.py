@@ -86,7 +86,7 @@ def test_every_server_runs_and_is_ready(running: StateFolder) -> None:
     report = json.loads(said.stdout)
     assert {part["name"] for part in report["parts"]} == {"kafka", "registry", "mosquitto-1"}
     assert report["healthy"]
-    assert report["broker_drops"] == 0
+    assert report["broker_drops"] in {0, None}  # None: unchanged since a minute
 
 
 def test_a_second_up_says_that_a_stack_runs(running: StateFolder) -> None:

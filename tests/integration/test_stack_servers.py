@@ -57,8 +57,9 @@ async def test_schemas_survive_the_death_of_the_registry(registry_node: Registry
     }
 
 
-async def test_mosquitto_reports_its_drops(mosquitto: BrokerServer) -> None:
-    assert await mosquitto.broker.drops() == 0
+async def test_mosquitto_reports_its_drops(own_mosquitto: BrokerServer) -> None:
+    # One of the test's own: mosquitto forgets a count that has not changed for a minute.
+    assert await own_mosquitto.broker.drops() == 0
 
 
 async def test_a_retained_message_is_not_needed_for_the_probe(mosquitto: BrokerServer) -> None:
