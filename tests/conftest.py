@@ -7,8 +7,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--moments",
         type=int,
-        default=3,
-        help="seeded moments at which each chaos test kills a process (3; in full: 20)",
+        default=2,
+        help="seeded moments at which each chaos test kills a process (2; in full: 20)",
     )
 
 
