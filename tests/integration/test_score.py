@@ -180,7 +180,11 @@ async def test_a_sparse_message_is_published_as_not_scored_with_its_coverage(ben
     await bench.writer.write(columns)
     predictions = await bench.until_all_predicted()
     last = bench.predictions.decode_one(next(r for r in predictions.values() if r)[-1].value)
-    assert last["reason"] == "coverage 0.28 is below the model's minimum 0.50"
+    # Some cars lack a signal of their own besides those that are missing here.
+    mine = columns.values[columns.vin == last["vin"].encode()][-1]
+    coverage = np.mean(~np.isnan(mine[CATALOGUE.feature_columns]))
+    assert coverage <= 5 / 18
+    assert last["reason"] == f"coverage {coverage:.2f} is below the model's minimum 0.50"
     assert last["version"] == 1
     assert np.isnan(last["score"])
 
