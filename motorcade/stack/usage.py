@@ -4,17 +4,8 @@ from dataclasses import dataclass, field
 
 import psutil
 
+from motorcade.simulator.audit.verdict import ProcessUsage
 from motorcade.stack.keeper import Keeper
-
-
-@dataclass(frozen=True)
-class Usage:
-    """One program's usage; memory is the highest resident set that was sampled."""
-
-    name: str
-    cpu_seconds: float
-    rss_mib: float
-    restarts: int
 
 
 @dataclass
@@ -45,11 +36,11 @@ class UsageMeter:
                 continue  # it ended meanwhile
             self._rss[status.name] = max(self._rss.get(status.name, 0.0), rss)
 
-    def report(self) -> list[Usage]:
+    def report(self) -> list[ProcessUsage]:
         """Usage so far, most CPU first."""
         crashes = [crash.name for crash in self.keeper.restarts()]
         found = [
-            Usage(
+            ProcessUsage(
                 name,
                 sum(cpu for (owner, _), cpu in self._cpu.items() if owner == name),
                 rss,

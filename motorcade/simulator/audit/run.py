@@ -100,7 +100,6 @@ async def audit(
     generator = Generator(
         lost_workers=len({problem.worker for problem in problems_of(run_dir)}),
         lag_p99_ms=lag.get_value_at_percentile(99) / 1000 if lag.total_count else 0.0,
-        dropped_offline=account.counts.get("dropped", 0),
     )
     return judge(
         accounts,

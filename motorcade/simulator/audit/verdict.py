@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -61,12 +61,11 @@ class Generator:
 
     lost_workers: int
     lag_p99_ms: float
-    dropped_offline: int
 
 
 @dataclass(frozen=True)
 class ProcessUsage:
-    """What a process used over the run."""
+    """What a process used over the run; memory is the highest resident set that was sampled."""
 
     name: str
     cpu_seconds: float
@@ -99,7 +98,6 @@ class Verdict:
     broker_drops: int | None
     durability: str
     usage: tuple[ProcessUsage, ...] = ()
-    notes: tuple[str, ...] = field(default=())
 
     def to_json(self) -> dict[str, Any]:
         """Every figure, as plain JSON values; NaN becomes null."""
@@ -125,7 +123,6 @@ def judge(
     *,
     limits: Limits,
     usage: Sequence[ProcessUsage] = (),
-    notes: Sequence[str] = (),
 ) -> Verdict:
     """Hold a run against its limits.
 
@@ -147,7 +144,6 @@ def judge(
         broker_drops,
         durability,
         tuple(usage),
-        tuple(notes),
     )
 
 
@@ -231,7 +227,6 @@ def render(verdict: Verdict) -> RenderableType:
         parts.append(_faults_table(verdict))
     if verdict.usage:
         parts.append(_usage_table(verdict))
-    parts += [Text(note) for note in verdict.notes]
     return Group(*parts)
 
 

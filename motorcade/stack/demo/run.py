@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from rich.console import Console
 
@@ -12,7 +12,7 @@ from motorcade.fleet.catalogue import load_catalogue
 from motorcade.fleet.errors import SettingsError
 from motorcade.fleet.settings import ProcessSettings
 from motorcade.simulator.audit.run import Surroundings, audit
-from motorcade.simulator.audit.verdict import ProcessUsage, Verdict
+from motorcade.simulator.audit.verdict import Verdict
 from motorcade.simulator.recorded import load_drives
 from motorcade.simulator.settings import SimulatorSettings
 from motorcade.stack import bringup, plan
@@ -227,7 +227,7 @@ class Demo:
         surroundings = Surroundings(
             durability=state.durability,
             broker_drops=await watch.drops(),
-            usage=tuple(ProcessUsage(**asdict(usage)) for usage in self._meter.report()),
+            usage=tuple(self._meter.report()),
         )
         run_dir = simulation.settings.run_dir
         verdict = await audit(settings, run_dir, surroundings, on_read=on_read)
