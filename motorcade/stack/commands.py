@@ -15,6 +15,7 @@ from rich.console import Console
 from motorcade.fleet.errors import MotorcadeError
 from motorcade.stack import (
     archives,
+    bench_cli,
     bringup,
     checks,
     contract_cli,
@@ -317,3 +318,4 @@ app.add_typer(
 )
 app.add_typer(dlq_cli.app, name="dlq", callback=joined, help=dlq_cli.app.info.help)
 app.add_typer(train_cli.app, name="train", callback=joined, help=train_cli.app.info.help)
+app.add_typer(bench_cli.app, name="bench")

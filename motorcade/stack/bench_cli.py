@@ -1,0 +1,46 @@
+"""`motorcade bench`: comparisons and limits, each a program in the checkout's bench folder.
+
+A program is a file `bench/NAME.py` or a folder `bench/NAME/` with a `__main__.py`; its options are
+its own (`motorcade bench NAME --help`).
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import typer
+
+from motorcade.stack.errors import StackError
+
+#: An installed package does not carry them: they compare with peers that a checkout can build.
+_FOLDER = Path(__file__).parents[2] / "bench"
+
+app = typer.Typer(
+    no_args_is_help=True, help="Comparisons with peers and limits, each printing a table or ratio."
+)
+
+
+def _command(name: str, summary: str) -> None:
+    def command(context: typer.Context) -> None:
+        program = next(
+            (one for one in (_FOLDER / name, _FOLDER / f"{name}.py") if one.exists()), None
+        )
+        if program is None:
+            raise StackError(
+                f"there is no {_FOLDER / name}: this installation has no benchmarks.",
+                "Run the command in a checkout.",
+            )
+        argv = [sys.executable, str(program), *context.args]
+        raise typer.Exit(subprocess.run(argv, check=False).returncode)
+
+    command.__doc__ = summary
+    app.command(
+        name,
+        add_help_option=False,
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    )(command)
+
+
+_command("brokers", "Conformance, cost and loss of every broker: farm, Artemis, RMQTT.")
+_command("read", "Reading a training set from Kafka: columns against record by record.")
+_command("score", "Scoring: one batched call against one prediction a message.")
