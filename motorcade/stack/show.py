@@ -6,12 +6,10 @@ import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import psutil
 from rich.console import Console
-from rich.live import Live
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.spinner import Spinner
 from rich.table import Table
@@ -22,6 +20,7 @@ from motorcade.stack.archives import Archive
 from motorcade.stack.bringup import PartUpdate
 from motorcade.stack.keeper import Crash, Status
 from motorcade.stack.plan import broker_of
+from motorcade.stack.screen import LiveFrame
 from motorcade.stack.settings import StackSettings
 from motorcade.stack.state import StackState, StateFolder
 
@@ -38,37 +37,23 @@ def fetch(console: Console, needed: Iterable[Archive], settings: StackSettings) 
         archives.ensure(absent, settings, lambda name, count: progress.advance(bars[name], count))
 
 
-class Parts:
+class Parts(LiveFrame):
     """Live lines, one a part: waiting, starting, ready in N s.
 
     Where the output is no terminal, a line when a part has started or failed.
     """
 
     def __init__(self, console: Console) -> None:
-        self._console = console
+        super().__init__(console, self._render)
         self._parts: dict[str, tuple[PartUpdate, float]] = {}
-        self._live = Live(console=console, get_renderable=self._render, refresh_per_second=8)
-
-    def __enter__(self) -> Self:
-        if self._console.is_terminal:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._live.stop()
 
     def update(self, part: PartUpdate) -> None:
         """Takes a part's news."""
         self._parts[part.name] = (part, time.monotonic())
-        if not self._console.is_terminal and part.phase in {"ready", "failed"}:
+        if part.phase in {"ready", "failed"}:
             line = Table.grid(padding=(0, 2))
             line.add_row(*_part_row(part, 0))
-            self._console.print(line)
+            self.line(line)
 
     def _render(self) -> Table:
         table = Table.grid(padding=(0, 2))

@@ -17,10 +17,10 @@ from motorcade.fleet.settings import ProcessSettings
 from motorcade.simulator.settings import SimulatorSettings
 from motorcade.stack import bringup, plan, processes, program
 from motorcade.stack.demo import training
-from motorcade.stack.demo.screen import Stage
 from motorcade.stack.options import StackOptions
 from motorcade.stack.pipeline import Pipeline, look
 from motorcade.stack.ports import free_ports
+from motorcade.stack.screen import Stage
 from motorcade.stack.settings import StackSettings
 from motorcade.stack.simulation import Simulation
 from motorcade.stack.state import StackState, StateFolder

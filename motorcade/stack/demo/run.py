@@ -18,11 +18,11 @@ from motorcade.simulator.settings import SimulatorSettings
 from motorcade.stack import bringup, plan
 from motorcade.stack.demo import training
 from motorcade.stack.demo.options import FAULT_KINDS, DemoOptions
-from motorcade.stack.demo.screen import Screen, Stage
 from motorcade.stack.demo.watch import Watch
 from motorcade.stack.options import StackOptions
 from motorcade.stack.pipeline import look
 from motorcade.stack.ports import free_ports, is_free, require_free
+from motorcade.stack.screen import Screen, Stage
 from motorcade.stack.settings import StackSettings
 from motorcade.stack.simulation import Simulation
 from motorcade.stack.state import StackState, StateFolder

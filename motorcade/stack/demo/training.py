@@ -9,9 +9,9 @@ from typing import Any
 
 import aiohttp
 
-from motorcade.stack.demo.screen import Stage
 from motorcade.stack.errors import StackError
 from motorcade.stack.ports import LOOPBACK
+from motorcade.stack.screen import Stage
 
 _SWAP_S = 120
 _POLL_S = 0.25

@@ -17,9 +17,9 @@ from motorcade.fleet.settings import ProcessSettings
 from motorcade.runtime.kafka import Record, consumer, partitions_of, started
 from motorcade.runtime.kafka import TopicPartition as Place
 from motorcade.stack.brokers.base import DropCount
-from motorcade.stack.demo.screen import Screen
 from motorcade.stack.keeper import Keeper
 from motorcade.stack.pipeline import Pipeline
+from motorcade.stack.screen import Screen
 from motorcade.stack.simulation import Simulation
 from motorcade.stack.usage import UsageMeter
 

@@ -1,8 +1,8 @@
-"""The demo's one screen: stages with their progress, live figures, and what just happened."""
+"""A run's one screen: stages with their progress, live figures, and what just happened."""
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -18,34 +18,27 @@ from rich.text import Text
 _EVENTS = 8
 
 
-@dataclass
-class Stage:
-    """A step of the demo: `done` of `total`, and a word about how it goes."""
+class LiveFrame:
+    """Something that redraws itself on a terminal; where there is none, its owner prints lines."""
 
-    title: str
-    total: float = 0.0
-    done: float = 0.0
-    detail: str = ""
-    state: str = "waiting"
-    began: float = 0.0
-    seconds: float = 0.0
-    spinner: Spinner = field(default_factory=lambda: Spinner("dots"))
-
-
-class Screen:
-    """Shows stages, figures and events; lines instead of a live screen where none is possible."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._stages: list[Stage] = []
-        self._figures: dict[str, str] = {}
-        self._events: deque[Text] = deque(maxlen=_EVENTS)
+    def __init__(self, console: Console, render: Callable[[], RenderableType]) -> None:
+        self.console = console
         self._live = Live(
-            console=console, get_renderable=self._render, refresh_per_second=6, transient=False
+            console=console, get_renderable=render, refresh_per_second=6, transient=False
         )
 
+    @property
+    def live(self) -> bool:
+        """Whether it redraws itself."""
+        return self.console.is_terminal
+
+    def line(self, line: RenderableType) -> None:
+        """Print a line where nothing is redrawn."""
+        if not self.live:
+            self.console.print(line)
+
     def __enter__(self) -> Self:
-        if self._console.is_terminal:
+        if self.live:
             self._live.start()
         return self
 
@@ -57,6 +50,30 @@ class Screen:
     ) -> None:
         self._live.stop()
 
+
+@dataclass
+class Stage:
+    """A step of a run: `done` of `total`, and a word about how it goes."""
+
+    title: str
+    total: float = 0.0
+    done: float = 0.0
+    detail: str = ""
+    state: str = "waiting"
+    began: float = 0.0
+    seconds: float = 0.0
+    spinner: Spinner = field(default_factory=lambda: Spinner("dots"))
+
+
+class Screen(LiveFrame):
+    """Shows stages, figures and events; lines instead of a live screen where none is possible."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console, self._render)
+        self._stages: list[Stage] = []
+        self._figures: dict[str, str] = {}
+        self._events: deque[Text] = deque(maxlen=_EVENTS)
+
     def plan(self, *titles: str) -> None:
         """Say beforehand what is going to happen."""
         self._stages = [Stage(title) for title in titles]
@@ -66,8 +83,7 @@ class Screen:
         """Run a stage; it is shown as failed when its body raises."""
         stage = self._stages[position]
         stage.state, stage.began = "running", time.monotonic()
-        if not self._console.is_terminal:
-            self._console.print(f"… {stage.title}")
+        self.line(f"… {stage.title}")
         try:
             yield stage
         except BaseException:
@@ -77,8 +93,7 @@ class Screen:
             stage.state = "done"
         finally:
             stage.seconds = time.monotonic() - stage.began
-        if not self._console.is_terminal:
-            self._console.print(f"✓ {stage.title} ({stage.seconds:.0f} s) {stage.detail}")
+        self.line(f"✓ {stage.title} ({stage.seconds:.0f} s) {stage.detail}")
 
     def figures(self, figures: dict[str, str]) -> None:
         """Replace the live figures."""
@@ -88,8 +103,7 @@ class Screen:
         """Something that a person should see happen."""
         line = Text(f"{time.strftime('%H:%M:%S')}  {text}", style=style)
         self._events.append(line)
-        if not self._console.is_terminal:
-            self._console.print(line)
+        self.line(line)
 
     def _render(self) -> RenderableType:
         stages = Table.grid(padding=(0, 1))
