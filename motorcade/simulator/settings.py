@@ -1,7 +1,7 @@
 """Settings of the simulator's processes: the fleet's size and pace, and where master and UI are."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
@@ -37,6 +37,28 @@ class SimulatorSettings(ProcessSettings):
     in_flight: Annotated[int, Field(ge=1)] = 16
     #: Messages that a car keeps while it cannot send; the oldest is dropped, and counted.
     buffer: Annotated[int, Field(ge=0)] = 64
+    #: Whether cars send telemetry; otherwise they only stay connected.
+    publish: bool = True
+    #: Telemetry messages of a car, after which it stays connected and says no more; None: no end.
+    messages: Annotated[int, Field(ge=1)] | None = None
+    #: Form of telemetry, and how many samples go into one publish (each with its own seq).
+    payload: Literal["json", "avro"] = "json"
+    batch: Annotated[int, Field(ge=1, le=4096)] = 1
+    #: Send each topic's name once a connection and its number from then on (MQTT 5, 3.3.2.3.4).
+    topic_alias: bool = False
+    #: Which car drives: the project's own, or that of the public streaming demo.
+    car: Literal["motorcade", "demo"] = "motorcade"
+    #: For somebody else's broker: the topic, with {vin} and {shard}, and a file with the payload,
+    #: with {vin}, {boot}, {seq}, {time}, {due} and the names of signals in braces.
+    topic_template: str | None = None
+    payload_template: Path | None = None
+    #: How long the broker keeps a car's session after its connection.
+    session_expiry_s: Annotated[int, Field(ge=0, le=0xFFFF_FFFF)] = 0
+    #: Local addresses that connections come from; by default the system's choice, and 127.0.0.x
+    #: where one address has too few ports for an endpoint on loopback.
+    source_addresses: Annotated[tuple[str, ...], NoDecode] = ()
+    #: Scenario that the master plays.
+    scenario: Path | None = None
     #: URLs that must answer 200 before the first car connects, such as the bridge's /readyz.
     wait_for: Annotated[tuple[str, ...], NoDecode] = ()
     master_host: str = "127.0.0.1"
@@ -44,9 +66,9 @@ class SimulatorSettings(ProcessSettings):
     web_host: str = "127.0.0.1"
     web_port: Port = 8089
 
-    @field_validator("wait_for", mode="before")
+    @field_validator("wait_for", "source_addresses", mode="before")
     @classmethod
-    def _urls(cls, value: object) -> object:
+    def _list(cls, value: object) -> object:
         return tuple(value.split(",")) if isinstance(value, str) else value
 
     def environment(self) -> dict[str, str]:

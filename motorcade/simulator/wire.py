@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from motorcade.simulator.fleet_events import FleetEvent, event_of, values_of
 from motorcade.simulator.wear import PlannedFault, WearKind
 
 #: Worker → master: its number, process id and host, once.
@@ -12,6 +13,8 @@ REPORT = "motorcade.report"
 LOST = "motorcade.lost"
 #: Master → workers: faults that shall begin.
 FAULTS = "motorcade.faults"
+#: Master → workers: a fleet event that begins, see `event_to`.
+EVENT = "motorcade.event"
 #: Master → workers: write the ledger now; workers → master: it is written.
 LEDGER = "motorcade.ledger"
 LEDGER_WRITTEN = "motorcade.ledger-written"
@@ -35,3 +38,13 @@ def fault_from(values: dict[str, Any]) -> PlannedFault:
         int(values["onset_ms"]),
         float(values["duration_s"]),
     )
+
+
+def event_to(event: FleetEvent, at_ms: int) -> dict[str, Any]:
+    """A fleet event that begins at `at_ms` (wall clock) in plain values."""
+    return {"event": values_of(event), "at_ms": at_ms}
+
+
+def event_from(values: dict[str, Any]) -> tuple[FleetEvent, int]:
+    """What `event_to` made: the event and when it begins."""
+    return event_of(values["event"]), int(values["at_ms"])
