@@ -1,4 +1,4 @@
-"""Where a derived record came from: the source partition and offset, as a Kafka header."""
+"""Where a derived record came from: partition, offset and sample, as a Kafka header."""
 
 import struct
 from collections.abc import Sequence
@@ -6,26 +6,48 @@ from typing import NamedTuple
 
 from motorcade.fleet.topics import SOURCE_HEADER
 
-_LAYOUT = struct.Struct("!iq")
+_RECORD = struct.Struct("!iq")
+_SAMPLE = struct.Struct("!iqH")
+
+#: Samples that one raw record may hold.
+MAX_SAMPLES = 4096
 
 Headers = Sequence[tuple[str, bytes]]
 
 
 class Source(NamedTuple):
-    """Partition and offset of the record that another was derived from."""
+    """Partition and offset of the record that another was derived from, and which sample of it.
+
+    `index` counts the samples of a batch from 0; it is 0 for a record that holds one. Within a
+    partition, sources are ordered by (offset, index).
+    """
 
     partition: int
     offset: int
+    index: int = 0  # type: ignore[assignment]  # nobody asks a source for tuple.index
+
+    @property
+    def place(self) -> int:
+        """Offset and index as one number of the same order."""
+        return place(self.offset, self.index)
 
 
-def source_header(partition: int, offset: int) -> tuple[str, bytes]:
-    """The header to put first on a derived record."""
-    return (SOURCE_HEADER, _LAYOUT.pack(partition, offset))
+def place(offset: int, index: int = 0) -> int:
+    """Offset and index as one number of the same order."""
+    return offset * MAX_SAMPLES + index
+
+
+def source_header(partition: int, offset: int, index: int = 0) -> tuple[str, bytes]:
+    """The header to put first on a derived record: 12 bytes, and two more for an index above 0."""
+    if index:
+        return (SOURCE_HEADER, _SAMPLE.pack(partition, offset, index))
+    return (SOURCE_HEADER, _RECORD.pack(partition, offset))
 
 
 def source_of(headers: Headers) -> Source | None:
     """The source of a derived record, or None where it carries none."""
     for name, value in headers:
         if name == SOURCE_HEADER:
-            return Source(*_LAYOUT.unpack(value))
+            layout = _RECORD if len(value) == _RECORD.size else _SAMPLE
+            return Source(*layout.unpack(value))
     return None

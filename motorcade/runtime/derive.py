@@ -20,7 +20,7 @@ from aiokafka.errors import CommitFailedError
 from prometheus_client import Counter, Histogram
 
 from motorcade.fleet.errors import MotorcadeError
-from motorcade.fleet.source import source_header, source_of
+from motorcade.fleet.source import place, source_header, source_of
 from motorcade.runtime.failpoint import failpoint
 from motorcade.runtime.kafka import (
     Record,
@@ -58,6 +58,8 @@ class Output(NamedTuple):
     value: bytes
     source_offset: int
     headers: tuple[tuple[str, bytes], ...] = ()
+    #: Which sample of the source record; tells its outputs of one topic apart.
+    index: int = 0  # type: ignore[assignment]  # nobody asks an output for tuple.index
 
 
 class Step(Protocol):
@@ -84,8 +86,7 @@ class Step(Protocol):
     def process(self, records: list[Record]) -> list[Output]:
         """Derive outputs; records of several partitions, in order within each. No I/O.
 
-        Per topic and partition, source offsets of the outputs must rise: at most one output of a
-        topic per source record.
+        Per topic and partition, (source offset, index) of the outputs must rise.
         """
 
 
@@ -110,9 +111,9 @@ class _Loop(ConsumerRebalanceListener):
         #: Next source offset to commit, by partition; only recovered partitions have one.
         self._next: dict[int, int] = {}
         self._committed: dict[int, int] = {}
-        #: Highest source offset already in an output, by (topic, partition).
+        #: Highest source place already in an output, by (topic, partition).
         self._floor: dict[tuple[str, int], int] = {}
-        #: High-water mark of the source records' own source, by (partition, their partition).
+        #: Highest place of the source records' own source, by (partition, their partition).
         self._seen: dict[tuple[int, int], int] = {}
         self._consumer: AIOKafkaConsumer
         self._producer: AIOKafkaProducer
@@ -206,13 +207,15 @@ class _Loop(ConsumerRebalanceListener):
                     "Delete the group's offsets, or use a new group.",
                 )
             for topic in step.outputs:
-                self._floor[topic, tp.partition] = max(found[topic, tp.partition], committed - 1)
+                self._floor[topic, tp.partition] = max(
+                    found[topic, tp.partition], place(committed) - 1
+                )
             start[tp] = committed
             resume[tp] = max(begins[tp], committed - step.history)
         for tp, record in (await records_before(settings, resume)).items():
             source = source_of(record.headers)
             if source is not None:
-                self._seen[tp.partition, source.partition] = source.offset
+                self._seen[tp.partition, source.partition] = source.place
         for tp in assigned:
             await step.assigned(tp.partition)
             self._consumer.seek(tp, resume[tp])
@@ -243,16 +246,18 @@ class _Loop(ConsumerRebalanceListener):
             source = source_of(record.headers)
             if source is not None:
                 key = (record.partition, source.partition)
-                if source.offset <= self._seen.get(key, -1):
+                at = source.place
+                if at <= self._seen.get(key, -1):
                     continue
-                self._seen[key] = source.offset
+                self._seen[key] = at
             kept.append(record)
         if len(kept) < len(records):
             _REPEATED.labels(self._step.name).inc(len(records) - len(kept))
         return kept
 
     async def _produce(self, topic: str, outputs: list[Output]) -> None:
-        fresh = [o for o in outputs if o.source_offset > self._floor[topic, o.partition]]
+        floor = self._floor
+        fresh = [o for o in outputs if place(o.source_offset, o.index) > floor[topic, o.partition]]
         if len(fresh) < len(outputs):
             _SUPPRESSED.labels(self._step.name, topic).inc(len(outputs) - len(fresh))
         if not fresh:
@@ -269,10 +274,14 @@ class _Loop(ConsumerRebalanceListener):
         """Append in order; a full batch is sent before the next is begun."""
         builder = self._producer.create_batch()
         for output in outputs:
-            headers = [source_header(partition, output.source_offset), *output.headers]
+            headers = [
+                source_header(partition, output.source_offset, output.index),
+                *output.headers,
+            ]
             record = {"timestamp": None, "key": output.key, "value": output.value}
             if builder.append(**record, headers=headers) is None:
                 await (await self._producer.send_batch(builder, topic, partition=partition))
+                failpoint(f"{self._step.name}.between-batches")
                 builder = self._producer.create_batch()
                 builder.append(**record, headers=headers)
         await (await self._producer.send_batch(builder, topic, partition=partition))

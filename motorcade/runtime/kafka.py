@@ -133,13 +133,13 @@ async def read_all(
 async def tails(
     settings: ProcessSettings, wanted: Iterable[tuple[str, int]]
 ) -> dict[tuple[str, int], int]:
-    """The source offset of the last record of each (topic, partition); -1 where there is none."""
+    """The source place of the last record of each (topic, partition); -1 where there is none."""
     partitions = [TopicPartition(topic, number) for topic, number in wanted]
     found = dict.fromkeys(((tp.topic, tp.partition) for tp in partitions), -1)
     for tp, record in (await _last_before(settings, dict.fromkeys(partitions, -1))).items():
         source = source_of(record.headers)
         if source is not None:
-            found[tp.topic, tp.partition] = source.offset
+            found[tp.topic, tp.partition] = source.place
     return found
 
 

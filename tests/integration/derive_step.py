@@ -1,4 +1,4 @@
-"""A process for test_derive: copies a topic, and marks every third record in a second topic."""
+"""A process for test_derive: copies a topic, and marks every third record twice in another."""
 
 import sys
 
@@ -7,9 +7,12 @@ from motorcade.runtime.derive import Output, derive
 from motorcade.runtime.kafka import Record
 from motorcade.runtime.service import run
 
+#: A Kafka batch holds three of them, so that the two of one record may lie in two batches.
+MARK = bytes(80_000)
+
 
 class CopyStep:
-    """value → value in {base}.copy, and value → "mark" in {base}.marks where value % 3 == 0."""
+    """value → value in {base}.copy, and value → two marks in {base}.marks where value % 3 == 0."""
 
     name = "copy"
     history = 5
@@ -37,9 +40,10 @@ class CopyStep:
             seen.append(int(value))
             outputs.append(Output(self.outputs[0], record.partition, key, text, record.offset))
             if int(value) % 3 == 0:
-                outputs.append(
-                    Output(self.outputs[1], record.partition, key, b"mark", record.offset)
-                )
+                outputs += [
+                    Output(self.outputs[1], record.partition, key, MARK, record.offset, index=index)
+                    for index in range(2)
+                ]
         return outputs
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from motorcade.fleet.settings import ProcessSettings
-from motorcade.fleet.source import source_of
+from motorcade.fleet.source import Source, source_of
 from motorcade.fleet.topics import Topic
 from motorcade.runtime.kafka import TopicPartition, consumer, producer, read_all, started
 from motorcade.stack import topics
@@ -26,15 +26,15 @@ def start(kafka: str, base: str, failpoint: str = "") -> subprocess.Popen[bytes]
     return subprocess.Popen([sys.executable, str(STEP), base], env=env, stderr=subprocess.DEVNULL)
 
 
-async def read(settings: ProcessSettings, topic: str) -> dict[int, list[tuple[int, bytes]]]:
-    """(source offset, value) of every record, by partition."""
-    found: dict[int, list[tuple[int, bytes]]] = defaultdict(list)
+async def read(settings: ProcessSettings, topic: str) -> dict[int, list[tuple[Source, bytes]]]:
+    """(source, value) of every record, by partition."""
+    found: dict[int, list[tuple[Source, bytes]]] = defaultdict(list)
     async for batch in read_all(settings, [topic]):
         for record in batch:
             source = source_of(record.headers)
             assert source is not None
             assert source.partition == record.partition
-            found[record.partition].append((source.offset, record.value or b""))
+            found[record.partition].append((source, record.value or b""))
     return found
 
 
@@ -51,13 +51,14 @@ async def until_copied(
 ) -> None:
     while True:
         found = await read(settings, f"{base}.copy")
-        if all(len({offset for offset, _ in found[p]}) >= count for p in range(partitions)):
+        if all(len({source for source, _ in found[p]}) >= count for p in range(partitions)):
             return
         await asyncio.sleep(0.2)
 
 
-def expected_copies(count: int) -> list[tuple[int, bytes]]:
-    return [(v, b"%d %d" % (v, sum(range(max(0, v - 4), v + 1)))) for v in range(count)]
+def expected_copies(partition: int, count: int) -> list[tuple[Source, bytes]]:
+    values = [b"%d %d" % (v, sum(range(max(0, v - 4), v + 1))) for v in range(count)]
+    return [(Source(partition, offset), value) for offset, value in enumerate(values)]
 
 
 @pytest.fixture
@@ -71,6 +72,7 @@ async def base(kafka: str, unique: str) -> str:
     "failpoint",
     [
         "copy.before-produce:2",
+        "copy.between-batches:5",
         "copy.between-outputs:3",
         "copy.after-produce:2",
     ],
@@ -90,8 +92,10 @@ async def test_killed_at_a_failpoint_it_loses_and_repeats_nothing(
     assert await asyncio.to_thread(process.wait, 30) == 0
     copies, marks = await read(settings, f"{base}.copy"), await read(settings, f"{base}.marks")
     for partition in range(PARTITIONS):
-        assert copies[partition] == expected_copies(RECORDS)
-        assert [offset for offset, _ in marks[partition]] == list(range(0, RECORDS, 3))
+        assert copies[partition] == expected_copies(partition, RECORDS)
+        assert [source for source, _ in marks[partition]] == [
+            Source(partition, offset, index) for offset in range(0, RECORDS, 3) for index in (0, 1)
+        ]
 
 
 async def test_physical_repeats_of_a_derived_source_are_dropped(kafka: str, base: str) -> None:
@@ -99,9 +103,10 @@ async def test_physical_repeats_of_a_derived_source_are_dropped(kafka: str, base
     from motorcade.fleet.source import source_header
 
     async with started(producer(settings), settings) as client:
-        for offset in (0, 1, 2, 1, 2, 3):  # a writer died and wrote 1 and 2 again
-            headers = [source_header(0, offset)]
-            await client.send_and_wait(base, b"%d" % offset, key=b"k", partition=0, headers=headers)
+        # A writer died and wrote the last two samples again.
+        for value, source in enumerate([(0, 0), (1, 0), (1, 1), (1, 0), (1, 1), (1, 2)]):
+            headers = [source_header(0, *source)]
+            await client.send_and_wait(base, b"%d" % value, key=b"k", partition=0, headers=headers)
     process = start(kafka, base)
     try:
         await asyncio.wait_for(until_copied(settings, base, 4, partitions=1), 60)
@@ -109,7 +114,7 @@ async def test_physical_repeats_of_a_derived_source_are_dropped(kafka: str, base
         process.terminate()
     assert await asyncio.to_thread(process.wait, 30) == 0
     values = [value.split()[0] for _, value in (await read(settings, f"{base}.copy"))[0]]
-    assert values == [b"0", b"1", b"2", b"3"]
+    assert values == [b"0", b"1", b"2", b"5"]
 
 
 async def test_an_offset_committed_beyond_the_topics_end_is_refused_and_not_skipped(

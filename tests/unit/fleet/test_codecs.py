@@ -1,6 +1,7 @@
 """Columns survive JSON and Avro, and any Avro client reads the same bytes."""
 
 import io
+import struct
 
 import fastavro
 import numpy as np
@@ -16,7 +17,7 @@ from motorcade.fleet.columns import Block, RecordLayout, schema_id_of
 from motorcade.fleet.errors import DecodeError, SettingsError
 from motorcade.fleet.messages import AlertState, VehicleStatus, decode, encode
 from motorcade.fleet.predictions import PredictionAvro, PredictionColumns
-from motorcade.fleet.source import Source, source_header, source_of
+from motorcade.fleet.source import MAX_SAMPLES, Source, source_header, source_of
 from motorcade.fleet.telemetry import TelemetryAvro, TelemetryColumns, TelemetryJson
 
 CATALOGUE = load_catalogue()
@@ -164,11 +165,21 @@ def test_messages_survive_and_a_wrong_one_says_what_is_wrong() -> None:
         decode(AlertState, b"\xff")
 
 
-@given(st.integers(0, 2**31 - 1), st.integers(0, 2**62))
-def test_a_source_header_reads_back(partition: int, offset: int) -> None:
-    headers = [("late", b"1"), source_header(partition, offset)]
-    assert source_of(headers) == Source(partition, offset)
+@given(st.integers(0, 2**31 - 1), st.integers(0, 2**62), st.integers(0, MAX_SAMPLES - 1))
+def test_a_source_header_reads_back(partition: int, offset: int, index: int) -> None:
+    headers = [("late", b"1"), source_header(partition, offset, index)]
+    assert source_of(headers) == Source(partition, offset, index)
     assert source_of([]) is None
+
+
+def test_a_source_header_of_twelve_bytes_is_the_first_sample() -> None:
+    assert source_header(3, 9)[1] == struct.pack("!iq", 3, 9)
+    assert source_of([("source", struct.pack("!iq", 3, 9))]) == Source(3, 9, 0)
+
+
+@given(*[st.tuples(st.integers(0, 2**50), st.integers(0, MAX_SAMPLES - 1))] * 2)
+def test_places_are_ordered_as_offset_and_index(a: tuple[int, int], b: tuple[int, int]) -> None:
+    assert (Source(0, *a).place < Source(0, *b).place) == (a < b)
 
 
 @given(st.integers(0, 2**41), st.integers(0, 2**41), st.sampled_from([0.5, 1.0, 60.0]))

@@ -84,7 +84,7 @@ class Kafka:
         for place in wanted:
             log = self.log[place]
             source = source_of(log[-1].headers) if log else None
-            found[place] = source.offset if source else -1
+            found[place] = source.place if source else -1
         return found
 
     async def records_before(
