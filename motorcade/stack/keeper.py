@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -227,6 +228,42 @@ class Keeper:
     def stop(self, name: str) -> None:
         """Stops a program; it stays stopped."""
         self._call("stopProcess", name, tolerate=(Faults.NOT_RUNNING,))
+
+    def start_again(self, name: str) -> None:
+        """Starts a program that was stopped."""
+        self._call("startProcess", name, False, tolerate=(Faults.ALREADY_STARTED,))
+
+    def kill(self, name: str, *, stay_down: bool = False) -> None:
+        """SIGKILLs a program, which starts again at once unless it shall stay down."""
+        if stay_down:
+            # It must not see the SIGTERM that tells supervisord to leave it down.
+            self.signal(name, signal.SIGSTOP)
+            self._call("stopProcess", name, False, tolerate=(Faults.NOT_RUNNING,))
+        self.signal(name, signal.SIGKILL)
+
+    def signal(self, name: str, sign: signal.Signals) -> None:
+        """Sends a signal to a program and all that it started.
+
+        Raises:
+            StackError: it does not run.
+        """
+        pid = next((one.pid for one in self.statuses() if one.name == name), None)
+        try:
+            if pid is None:
+                raise ProcessLookupError
+            os.killpg(pid, sign)
+        except ProcessLookupError:
+            raise StackError(
+                f"{name} does not run, so it cannot be sent {sign.name}.",
+                f"Its log is {self.log_path(name)}.",
+            ) from None
+
+    def remove(self, name: str) -> None:
+        """Stops a program and forgets it; its log stays."""
+        self._call("stopProcess", name, tolerate=(Faults.NOT_RUNNING, Faults.BAD_NAME))
+        self._call("removeProcessGroup", name, tolerate=(Faults.BAD_NAME,))
+        for kind in ("ini", "json"):
+            (self.folder / "programs" / f"{name}.{kind}").unlink(missing_ok=True)
 
     def statuses(self) -> list[Status]:
         """Every program's state."""
