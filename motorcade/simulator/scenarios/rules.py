@@ -1,0 +1,123 @@
+"""What cannot be in a scenario as a whole, though each of its keys is well."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from motorcade.simulator.scenarios.events import Faults, StackEvent
+
+if TYPE_CHECKING:
+    from motorcade.simulator.scenarios.model import Scenario
+
+#: The path of the key that is to change, and why, to be read after its name.
+Objection = tuple[tuple[str | int, ...], str]
+
+_OF_EXTERNAL = ("broker_url", "kafka", "topic", "payload_template", "ca", "cert", "key")
+_NEED_KAFKA = (
+    "due_to_kafka_p99_ms",
+    "due_to_prediction_p99_ms",
+    "due_to_alert_p99_ms",
+    "alert_to_car_p99_ms",
+    "qos0_lost_share",
+)
+
+
+def objections(one: "Scenario") -> Iterator[Objection]:
+    """Everything that cannot be, most important first."""
+    yield from _course(one)
+    yield from _moments(one)
+    yield from _target(one)
+    yield from _judged(one)
+    yield from _stack_events(one)
+    yield from _messages(one)
+    yield from _cars(one)
+
+
+def _course(one: "Scenario") -> Iterator[Objection]:
+    if not one.stages and one.limit is None:
+        yield (), "has neither stages nor limit; give it at least one stage, {name, seconds}"
+    if one.stages and one.limit is not None:
+        yield ("limit",), "searches for a limit by itself and takes no stages; leave one out"
+    counts: list[tuple[tuple[str | int, ...], int | None]] = [
+        (("ramp", "cars"), one.ramp.cars),
+        (("wear", "cars"), one.wear.cars),
+    ]
+    counts += [(("stages", n, "cars"), stage.cars) for n, stage in enumerate(one.stages)]
+    for path, cars in counts:
+        if cars is not None and cars > one.fleet.cars:
+            yield path, f"must be at most fleet.cars, which is {one.fleet.cars}"
+    names = [stage.name for stage in one.stages]
+    for position, name in enumerate(names):
+        if name in names[:position]:
+            yield ("stages", position, "name"), "stands twice; names of stages are unique"
+
+
+def _moments(one: "Scenario") -> Iterator[Objection]:
+    lengths = {stage.name: stage.seconds for stage in one.stages}
+    for position, event in enumerate(one.events):
+        path = ("events", position, "at")
+        stage, offset = event.at.stage, event.at.offset_s
+        if stage is not None and stage not in lengths:
+            yield path, f"names no stage; there are: {', '.join(lengths) or 'none'}"
+        elif stage is not None and offset > lengths[stage]:
+            yield path, f"is after the end of the stage, which is {lengths[stage]:g} s long"
+        elif stage is None and one.stages and offset > one.total_s:
+            yield path, f"is after the end of the run, {one.total_s:g} s after the ramp"
+
+
+def _target(one: "Scenario") -> Iterator[Objection]:
+    target = one.target
+    if target.stack == "external":
+        if target.broker_url is None:
+            yield ("target", "broker_url"), "is missing; stack: external needs mqtt://host:port"
+        if one.mqtt.tls:
+            yield ("mqtt", "tls"), "is only for an own stack; for an external one give target.ca"
+    else:
+        for key in _OF_EXTERNAL:
+            if getattr(target, key) is not None:
+                yield ("target", key), "is only for stack: external"
+        if target.clustered:
+            yield ("target", "clustered"), "is only for stack: external; an own one knows"
+    if (target.cert is None) != (target.key is None):
+        missing = "cert" if target.cert is None else "key"
+        yield ("target", missing), "is missing; cert and key belong together"
+    if target.stack != "own" and target.broker_nodes != 1:
+        yield ("target", "broker_nodes"), "is only for stack: own"
+
+
+def _judged(one: "Scenario") -> Iterator[Objection]:
+    if one.target.kafka == "none":
+        for key in _NEED_KAFKA:
+            if key in one.thresholds.model_fields_set and getattr(one.thresholds, key) is not None:
+                yield ("thresholds", key), "cannot be judged without a Kafka: leave it out"
+
+
+def _stack_events(one: "Scenario") -> Iterator[Objection]:
+    target = one.target
+    for position, event in enumerate(one.events):
+        if not isinstance(event, StackEvent):
+            continue
+        if target.stack == "external":
+            text = "happens to a part of a stack of ours; an external one is not ours to touch"
+            yield ("events", position, "kind"), text
+        elif target.stack == "own" and event.node > target.broker_nodes:
+            yield ("events", position, "node"), f"must be at most {target.broker_nodes}"
+
+
+def _messages(one: "Scenario") -> Iterator[Objection]:
+    publish = one.publish
+    if one.target.payload_template is not None:
+        if publish.payload != "json":
+            yield ("publish", "payload"), "must be json where a payload_template is given"
+        if publish.batch != 1:
+            yield ("publish", "batch"), "must be 1 where a payload_template is given"
+
+
+def _cars(one: "Scenario") -> Iterator[Objection]:
+    if one.fleet.car != "demo":
+        return
+    if one.fleet.drives is not None:
+        yield ("fleet", "drives"), "is only for car: motorcade"
+    worn: list[tuple[str | int, ...]] = [("wear", "cars")] if one.wear.cars else []
+    worn += [("events", n, "kind") for n, e in enumerate(one.events) if isinstance(e, Faults)]
+    for path in worn:
+        yield path, "is only for car: motorcade; the demo's car fails by its own rates"
