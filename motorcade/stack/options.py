@@ -16,7 +16,7 @@ class StackOptions:
     Args:
         state: its state folder.
         broker: one of BROKERS; "auto" takes mosquitto where it is installed, else artemis.
-        broker_nodes: independent nodes of a farm (mosquitto only).
+        broker_nodes: nodes of the broker: a farm of mosquittos, a cluster of the others.
         broker_url: addresses of an external broker, "mqtt://host:port,…".
         broker_credentials: YAML file with its user name and password.
         broker_clustered: whether the external broker's addresses are one cluster.
@@ -62,10 +62,11 @@ class StackOptions:
             )
         if self.broker_nodes < 1:
             raise SettingsError("--broker-nodes must be at least 1.")
-        if self.broker in {"artemis", "external"} and self.broker_nodes != 1:
+        if self.broker == "external" and self.broker_nodes != 1:
             raise SettingsError(
-                f"--broker-nodes {self.broker_nodes} asks for a farm, which only mosquitto makes.",
-                "Take --broker mosquitto, or leave it out.",
+                f"--broker-nodes {self.broker_nodes} asks for brokers to be started, and "
+                "--broker external starts none.",
+                "Leave it out, and name every node in --broker-url.",
             )
         if not self.speedup > 0:
             raise SettingsError(f"--speedup {self.speedup:g} must be above 0.")

@@ -117,7 +117,7 @@ def make(options: StackOptions, folder: StateFolder, homes: Mapping[str, Path]) 
         brokers=tuple(str(endpoint) for endpoint in broker.endpoints),
         clustered=broker.clustered,
         durability=broker.durability,
-        core_port=broker.core_port if isinstance(broker, Artemis) else None,
+        core_ports=broker.core_ports if isinstance(broker, Artemis) else (),
         clock=str(RunClock(now, now, options.speedup)),
         signals=options.signals and options.signals.absolute(),
         credentials=options.broker_credentials and options.broker_credentials.absolute(),
@@ -139,7 +139,7 @@ def broker_of(state: StackState, folder: StateFolder) -> Broker:
     if state.broker == "artemis":
         home = StackSettings().cache_folder / archives.ARTEMIS.name
         return Artemis(
-            archives.unpacked_home(home), folder.data / "artemis", ports[0], state.core_port or 0
+            archives.unpacked_home(home), folder.data / "artemis", ports, state.core_ports
         )
     return External(endpoints, state.clustered, Credentials.load(state.credentials))
 
@@ -164,7 +164,6 @@ def _broker(
     options: StackOptions, folder: StateFolder, homes: Mapping[str, Path], ports: _Ports
 ) -> Broker:
     kind = broker_kind(options)
-    first = options.broker_port
     if kind == "external":
         assert options.broker_url is not None
         return External(
@@ -172,18 +171,14 @@ def _broker(
             options.broker_clustered,
             Credentials.load(options.broker_credentials),
         )
-    if kind == "artemis":
-        return Artemis(
-            homes[archives.ARTEMIS.name],
-            folder.data / "artemis",
-            ports.take(first, "--broker-port"),
-            ports.take(),
-        )
-    return Mosquitto(
-        folder.data / "mosquitto",
-        tuple(
-            ports.take(None if first is None else first + node, "--broker-port")
-            for node in range(options.broker_nodes)
-        ),
-        QueueBound(options.rate_per_s, options.outage_s),
+    first = options.broker_port
+    nodes = range(options.broker_nodes)
+    listening = tuple(
+        ports.take(None if first is None else first + node, "--broker-port") for node in nodes
     )
+    if kind == "artemis":
+        core_ports = tuple(ports.take() for _ in nodes)
+        home = homes[archives.ARTEMIS.name]
+        return Artemis(home, folder.data / "artemis", listening, core_ports)
+    bound = QueueBound(options.rate_per_s, options.outage_s)
+    return Mosquitto(folder.data / "mosquitto", listening, bound)

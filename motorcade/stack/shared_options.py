@@ -12,7 +12,9 @@ from motorcade.stack.state import StateFolder
 Broker = Annotated[
     str, typer.Option(help=f"MQTT broker: {', '.join(BROKERS)}. auto: mosquitto if installed.")
 ]
-BrokerNodes = Annotated[int, typer.Option(help="Independent nodes of a mosquitto farm.")]
+BrokerNodes = Annotated[
+    int, typer.Option(help="Nodes: of mosquitto a farm, of the others a cluster.")
+]
 BrokerUrl = Annotated[
     str | None, typer.Option(help="External broker: mqtt://host:port, several with commas.")
 ]

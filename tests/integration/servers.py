@@ -156,10 +156,11 @@ def start_registry(settings: StackSettings, folder: Path) -> RegistryServer:
     return RegistryServer(server, folder, running)
 
 
-def start_artemis(settings: StackSettings, folder: Path) -> "BrokerServer":
-    """Starts an Artemis of one's own; the caller stops it."""
+def start_artemis(settings: StackSettings, folder: Path, nodes: int = 1) -> "BrokerServer":
+    """Starts an Artemis, or a cluster, of one's own; the caller stops it."""
     home = archives.ensure([archives.ARTEMIS], settings)[archives.ARTEMIS.name]
-    broker = Artemis(home, folder, *free_ports(2))
+    ports = free_ports(2 * nodes)
+    broker = Artemis(home, folder, tuple(ports[:nodes]), tuple(ports[nodes:]))
     running = [launch(one, folder) for one in broker.programs()]
     wait_ready(broker.ready, running[0])
     return BrokerServer(broker, folder, running)

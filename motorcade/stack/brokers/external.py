@@ -33,8 +33,8 @@ class External:
         return []
 
     async def ready(self) -> bool:
-        answers = (crosses(endpoint, self.credentials) for endpoint in self.endpoints)
-        return all(await asyncio.gather(*answers))
+        groups = [self.endpoints] if self.clustered else [(one,) for one in self.endpoints]
+        return all(await asyncio.gather(*(crosses(group, self.credentials) for group in groups)))
 
     async def drops(self) -> int | None:
         return None

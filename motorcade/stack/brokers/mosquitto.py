@@ -110,7 +110,7 @@ class Mosquitto:
         return Program(f"mosquitto-{node}", (binary, "-c", str(configuration)), cwd=data)
 
     async def ready(self) -> bool:
-        return all(await asyncio.gather(*map(crosses, self.endpoints)))
+        return all(await asyncio.gather(*(crosses([one]) for one in self.endpoints)))
 
     async def drops(self) -> int | None:
         """None, too, when nothing was dropped for a minute: mosquitto then forgets the count."""

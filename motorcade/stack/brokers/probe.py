@@ -2,14 +2,16 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from motorcade.fleet.errors import MotorcadeError
 from motorcade.runtime.mqtt import Credentials, MqttSession, Properties
 from motorcade.stack.brokers.base import Endpoint
 
 _PROBE_ROOT = "motorcade/probe"
+_AGAIN_S = 0.1
 
 
 @asynccontextmanager
@@ -39,10 +41,9 @@ async def first_message(
     topic: str,
     *,
     credentials: Credentials | None = None,
-    publish: bytes | None = None,
     timeout_s: float = 5,
 ) -> bytes | None:
-    """The first message on a topic, after publishing one there if asked to; None if none comes.
+    """The first message on a topic; None if none comes in time.
 
     A broker that is away or refuses is None, too.
     """
@@ -63,11 +64,7 @@ async def first_message(
         ):
             subscriber.on_message = keep
             await subscriber.subscribe([topic])
-            if publish is None:
-                return await arrived
-            async with _connected(endpoint, credentials, timeout_s) as publisher:
-                publisher.publish(topic, publish)
-                return await arrived
+            return await arrived
     except (TimeoutError, OSError, MotorcadeError):
         return None
 
@@ -95,8 +92,42 @@ async def follow(
         yield
 
 
-async def crosses(endpoint: Endpoint, credentials: Credentials | None = None) -> bool:
-    """Whether a QoS 1 message crosses from one client of the endpoint to another."""
-    token = uuid.uuid4().hex.encode()
-    topic = f"{_PROBE_ROOT}/{token.decode()}"
-    return await first_message(endpoint, topic, credentials=credentials, publish=token) == token
+async def crosses(
+    endpoints: Sequence[Endpoint], credentials: Credentials | None = None, timeout_s: float = 5
+) -> bool:
+    """Whether a QoS 1 message published at any of the endpoints reaches a subscriber at each.
+
+    It is published again and again: nodes tell each other of a subscription in their own time.
+    """
+    token = uuid.uuid4().hex
+    topic = f"{_PROBE_ROOT}/{token}"
+    heard: set[tuple[int, bytes]] = set()
+
+    def take(
+        listener: int,
+        session: MqttSession,
+        packet_id: int,
+        _topic: str,
+        payload: bytes,
+        _: Properties,
+    ) -> None:
+        if packet_id:
+            session.acknowledge([packet_id], session.generation)
+        heard.add((listener, bytes(payload)))
+
+    try:
+        async with asyncio.timeout(timeout_s), AsyncExitStack() as connections:
+            publishers = []
+            for number, endpoint in enumerate(endpoints):
+                connect = partial(_connected, endpoint, credentials, timeout_s)
+                subscriber = await connections.enter_async_context(connect())
+                subscriber.on_message = partial(take, number)
+                await subscriber.subscribe([topic])
+                publishers.append(await connections.enter_async_context(connect()))
+            while len(heard) < len(endpoints) ** 2:
+                for number, publisher in enumerate(publishers):
+                    publisher.publish(topic, b"%d" % number)
+                await asyncio.sleep(_AGAIN_S)
+            return True
+    except (TimeoutError, OSError, MotorcadeError):
+        return False
