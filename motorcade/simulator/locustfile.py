@@ -8,13 +8,13 @@ Settings come from MOTORCADE_* variables, see `motorcade.simulator.settings`.
 
 import logging
 import sys
-from typing import Any, ClassVar
+from typing import Any
 
-import gevent
-from locust import User, events, runners
+from locust import events, runners
 from pydantic import ValidationError
 
 from motorcade.fleet.errors import MotorcadeError
+from motorcade.simulator.car_user import Car
 from motorcade.simulator.master_control import MasterControl
 from motorcade.simulator.settings import SimulatorSettings
 from motorcade.simulator.web.control_api import control_api
@@ -31,24 +31,6 @@ runners.MASTER_HEARTBEAT_TIMEOUT = 300
 runners.HEARTBEAT_DEAD_INTERNAL = -sys.maxsize
 #: The fleet's view is a second old at most, the number of users should not be older.
 runners.WORKER_REPORT_INTERVAL = 1.0
-
-
-class Car(User):
-    """A user is a handle: while N users run, the cars 0 … N-1 of the fleet drive."""
-
-    control: WorkerControl
-
-    def on_start(self) -> None:
-        self.control.car_wanted()
-
-    def drive(self) -> None:
-        """The car drives on the worker's own loop; the user only stands for it."""
-        gevent.sleep(3600)
-
-    tasks: ClassVar = [drive]
-
-    def on_stop(self) -> None:
-        self.control.car_unwanted()
 
 
 def _begin(environment: Any, runner: Any, web_ui: Any, **_: Any) -> None:
