@@ -143,6 +143,20 @@ def _default_catalogue() -> Catalogue:
     return parse_catalogue(source.read_text(encoding="utf-8"), "signals.yaml")
 
 
+def shipped_catalogue(name: str) -> Path:
+    """The file of a catalogue that comes with Motorcade, such as "demo".
+
+    Raises:
+        CatalogueError: there is none of that name.
+    """
+    folder = Path(str(files("motorcade.fleet"))) / "catalogues"
+    path = folder / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(one.stem for one in folder.glob("*.yaml")))
+        raise CatalogueError(f"There is no catalogue {name!r}.", f"There are: {known}.")
+    return path
+
+
 def parse_catalogue(text: str, source: str) -> Catalogue:
     """Build a catalogue from YAML text; `source` names it in errors.
 

@@ -11,7 +11,7 @@ from motorcade.simulator.chance import car_keys
 from motorcade.simulator.physics import KNOWN, advance, read_sensors
 from motorcade.simulator.population import FleetPlan
 from motorcade.simulator.recorded import Replay
-from motorcade.simulator.wear import KIND, NUMBER, Failure, PlannedFault, WearError
+from motorcade.simulator.wear import CODES, KIND, NUMBER, Failure, PlannedFault, WearError
 
 
 class SimulationError(MotorcadeError):
@@ -34,6 +34,9 @@ class FleetBlock:
     plan, its index and the time it joined alone: never on the other rows, nor on how often `step`
     and `sample` are called.
     """
+
+    #: A car that broke down limps home.
+    parks_when_failed = True
 
     def __init__(self, plan: FleetPlan, indices: Ints, start_ms: int | None = None) -> None:
         """Build the cars with these global indices, shape (n,), ready to drive.
@@ -166,6 +169,10 @@ class FleetBlock:
         """The truth about wear, 0 to 1, shape (n,): for evaluators and tests alone."""
         return self._state.severity.take(rows)
 
+    def onsets(self) -> dict[int, int]:
+        """Event milliseconds of the onset by car index, of the cars that wear: for evaluators."""
+        return {index: fault.onset_ms for index, fault in self._planned.items()}
+
     def _wear(self, row: int, fault: PlannedFault) -> None:
         self._state.wear[row] = NUMBER[fault.kind]
         self._state.onset_s[row] = fault.onset_ms / 1000
@@ -174,7 +181,8 @@ class FleetBlock:
     def _failure(self, row: int) -> Failure:
         fault = self._planned[int(self.indices[row])]
         kind = KIND[int(self._state.wear[row])]
-        return Failure(row, fault.index, self.vins[row].decode(), kind, fault.failure_ms)
+        vin = self.vins[row].decode()
+        return Failure(row, fault.index, vin, kind, fault.failure_ms, CODES[kind])
 
     def _join(self, indices: Ints) -> tuple[Ints, Ids, Build, State]:
         indices = np.array(indices, dtype=np.int64)

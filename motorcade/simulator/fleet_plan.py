@@ -1,6 +1,6 @@
 """The plan of the fleet as the settings ask for it: the same in the master and every worker."""
 
-from motorcade.fleet.catalogue import load_catalogue
+from motorcade.fleet.catalogue import load_catalogue, shipped_catalogue
 from motorcade.simulator.population import FleetPlan, grid_for
 from motorcade.simulator.recorded import load_drives
 from motorcade.simulator.settings import SimulatorSettings
@@ -12,7 +12,11 @@ def plan_of(settings: SimulatorSettings) -> FleetPlan:
     Raises:
         CatalogueError, RecordingError: as their readers do.
     """
-    catalogue = load_catalogue(settings.signals)
+    signals = settings.signals
+    if signals is None and settings.car == "demo":
+        signals = shipped_catalogue("demo")
+    catalogue = load_catalogue(signals)
     drives = load_drives(settings.drives, catalogue) if settings.drives else []
     clock = settings.run_clock
-    return FleetPlan(settings.seed, catalogue, clock, tuple(drives), grid_for(clock.speedup))
+    grid_ms = grid_for(clock.speedup)
+    return FleetPlan(settings.seed, catalogue, clock, tuple(drives), grid_ms, settings.car)

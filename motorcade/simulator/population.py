@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -9,7 +10,10 @@ from motorcade.fleet.catalogue import Catalogue
 from motorcade.fleet.clock import RunClock
 from motorcade.fleet.vin import generate_vin
 from motorcade.simulator.recorded import RecordedDrive
-from motorcade.simulator.wear import PlannedFault, WearKind, choose_faults
+from motorcade.simulator.wear import PlannedFault, WearError, WearKind, choose_faults
+
+#: Which car drives: the project's own, or that of the public streaming demo.
+CarKind: TypeAlias = Literal["motorcade", "demo"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class FleetPlan:
     clock: RunClock
     drives: tuple[RecordedDrive, ...] = ()
     grid_ms: int = 1000
+    car: CarKind = "motorcade"
 
     def vin(self, index: int) -> str:
         """The vehicle id of car `index`."""
@@ -54,8 +59,13 @@ def plan_faults(
     kind's default; onsets spread over `spread_s` seconds of event time from `onset_ms` on.
 
     Raises:
-        WearError: more faults than synthetic cars, or no kind.
+        WearError: more faults than synthetic cars, no kind, or cars that do not wear.
     """
+    if plan.car == "demo" and count:
+        raise WearError(
+            "The demo's cars do not wear: they fail by its own chance.",
+            "Take --car motorcade for wear.",
+        )
     eligible = np.arange(min(len(plan.drives), cars), cars, dtype=np.int64)
     return choose_faults(
         plan.seed * 1_000_003 + seed,

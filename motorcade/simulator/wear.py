@@ -97,16 +97,17 @@ class Failure:
     row: int
     index: int
     vin: str
-    kind: WearKind
+    kind: StrEnum
     time_ms: int
+    trouble: Code
 
     @property
     def code(self) -> str:
-        return CODES[self.kind].code
+        return self.trouble.code
 
     @property
     def description(self) -> str:
-        return CODES[self.kind].description
+        return self.trouble.description
 
 
 def choose_faults(

@@ -20,7 +20,7 @@ from motorcade.fleet.arrays import Ints
 from motorcade.fleet.telemetry import TelemetryColumns, TelemetryJson
 from motorcade.runtime.mqtt import Credentials
 from motorcade.simulator import ledger
-from motorcade.simulator.block import FleetBlock
+from motorcade.simulator.blocks import CarBlock, block_of
 from motorcade.simulator.car_session import CarKit, CarSession
 from motorcade.simulator.measures import Batch, Measures, encode
 from motorcade.simulator.population import FleetPlan
@@ -97,7 +97,7 @@ class WorkerFleet:
         #: Rows that broke down, and the event time from which each is parked.
         self._broken: dict[int, int] = {}
         first = self._indices(0, max(1, share(settings.cars, worker, settings.workers)))
-        self._block = FleetBlock(plan, first, plan.clock.event_ms(self._started_ms))
+        self._block: CarBlock = block_of(plan, first, plan.clock.event_ms(self._started_ms))
         self._add_rows(first)
 
     @property
@@ -247,7 +247,8 @@ class WorkerFleet:
 
     def _break_down(self, failure: Failure) -> None:
         """Send the trouble code; the car limps on for a while and is then parked."""
-        self._broken[failure.row] = failure.time_ms + _LIMP_MS
+        if self._block.parks_when_failed:
+            self._broken[failure.row] = failure.time_ms + _LIMP_MS
         session = self._sessions[failure.row]
         if session is not None:
             self._dtcs.append(
