@@ -21,6 +21,7 @@ from motorcade.stack import (
     contract_cli,
     dlq_cli,
     processes,
+    scenarios_cli,
     show,
     train_cli,
     twin_cli,
@@ -319,3 +320,4 @@ app.add_typer(
 app.add_typer(dlq_cli.app, name="dlq", callback=joined, help=dlq_cli.app.info.help)
 app.add_typer(train_cli.app, name="train", callback=joined, help=train_cli.app.info.help)
 app.add_typer(bench_cli.app, name="bench")
+app.add_typer(scenarios_cli.app, name="scenarios")
