@@ -14,8 +14,9 @@ from motorcade.fleet.settings import ProcessSettings
 from motorcade.runtime.kafka import TopicPartition, consumer, started
 from motorcade.stack.errors import StackError
 
-#: Consumer groups and the topics that each must have read for the pipeline to be drained.
-_GROUPS = {
+#: Consumer groups in the order of a message's way, and the topic that each must have read for the
+#: pipeline to be drained; each has the name of its process.
+GROUPS = {
     "refine": topics.RAW,
     "score": topics.TELEMETRY,
     "alerts": topics.PREDICTIONS,
@@ -45,18 +46,21 @@ class Pipeline:
     client: AIOKafkaConsumer
     admin: AIOKafkaAdminClient
 
+    async def ends(self) -> dict[TopicPartition, int]:
+        """Where each partition of the watched topics ends."""
+        wanted = [TopicPartition(t.name, p) for t in _declared() for p in range(t.partitions)]
+        return dict(await self.client.end_offsets(wanted))
+
     async def counts(self) -> dict[str, int]:
         """Records in each watched topic, as its offsets tell."""
-        wanted = [TopicPartition(t.name, p) for t in _declared() for p in range(t.partitions)]
-        ends = await self.client.end_offsets(wanted)
         counts = dict.fromkeys(_WATCHED, 0)
-        for tp, end in ends.items():
+        for tp, end in (await self.ends()).items():
             counts[tp.topic] += end
         return counts
 
     async def lag(self) -> dict[str, int]:
         """Records that each consumer group has not committed yet."""
-        return {group: await self._lag_of(group, topic) for group, topic in _GROUPS.items()}
+        return {group: await self._lag_of(group, topic) for group, topic in GROUPS.items()}
 
     async def drained(self, timeout_s: float) -> None:
         """Wait until every group has read its topic and no new record comes.
