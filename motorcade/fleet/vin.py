@@ -26,7 +26,8 @@ _WMI = "MC9"
 _DESCRIPTOR = "T5E"
 _MODEL_YEAR = "T"
 _SEQUENCE_DIGITS = 7
-_CAPACITY = 10**_SEQUENCE_DIGITS
+#: Cars of one fleet.
+MOST_CARS = 10**_SEQUENCE_DIGITS
 _SEED_CAPACITY = 23 * 23
 
 
@@ -55,8 +56,8 @@ def generate_vin(seed: int, index: int) -> str:
     Raises:
         IdentityError: the index is out of range.
     """
-    if not 0 <= index < _CAPACITY:
-        raise IdentityError(f"Car index {index} is not within 0 and {_CAPACITY - 1}.")
+    if not 0 <= index < MOST_CARS:
+        raise IdentityError(f"Car index {index} is not within 0 and {MOST_CARS - 1}.")
     letters = "ABCDEFGHJKLMNPRSTUVWXYZ"
     high, low = divmod(seed % _SEED_CAPACITY, 23)
     serial = f"{index:0{_SEQUENCE_DIGITS}d}"

@@ -8,7 +8,7 @@ from motorcade.fleet.arrays import Bools, Floats, Ids, Ints
 from motorcade.fleet.errors import MotorcadeError
 from motorcade.simulator.cars import Build, State, build_cars, start_state
 from motorcade.simulator.chance import car_keys
-from motorcade.simulator.physics import KNOWN, advance, read_sensors
+from motorcade.simulator.physics import advance, read_sensors
 from motorcade.simulator.population import FleetPlan
 from motorcade.simulator.recorded import Replay
 from motorcade.simulator.wear import CODES, KIND, NUMBER, Failure, PlannedFault, WearError
@@ -49,12 +49,11 @@ class FleetBlock:
         self.plan = plan
         self._names = plan.catalogue.names
         self._scales = np.array([10.0**s.precision for s in plan.catalogue.signals])
-        unknown = [s.name for s in plan.catalogue.signals if s.required and s.name not in KNOWN]
-        if unknown and len(indices) and int(np.max(indices)) >= len(plan.drives):
+        if plan.unknown and len(indices) and not plan.drives:
             raise SimulationError(
-                f"The catalogue {plan.catalogue.name!r} requires {', '.join(unknown)}, for which "
-                "synthetic cars have no physics.",
-                "Replay recordings that hold it, or make the signal optional.",
+                f"The catalogue {plan.catalogue.name!r} requires {', '.join(plan.unknown)}, "
+                "for which synthetic cars have no physics.",
+                "Replay recordings that hold it (--drives), or make the signal optional.",
             )
         start = plan.clock.event_start_ms if start_ms is None else start_ms
         self._step = start // plan.grid_ms
@@ -133,7 +132,7 @@ class FleetBlock:
         np.rint(values, out=values)
         values /= self._scales
         if self._replay is not None:
-            replayed: Bools = self.indices[rows] < len(self.plan.drives)
+            replayed: Bools = self.indices[rows] < self.plan.replaying
             if replayed.any():
                 which = rows[replayed]
                 since = (self._step - self._joined[which]) * self.plan.grid_ms
@@ -148,7 +147,7 @@ class FleetBlock:
         """
         rows = {int(index): row for row, index in enumerate(self.indices)} if faults else {}
         for fault in faults:
-            if fault.index < len(self.plan.drives):
+            if fault.index < self.plan.replaying:
                 raise WearError(f"Car {fault.index} replays a recording and cannot wear.")
             if fault.index in self._planned:
                 if self._planned[fault.index] == fault:

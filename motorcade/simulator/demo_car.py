@@ -1,7 +1,8 @@
 """The public streaming demo's own car: its value ranges, failure modes, rates and label.
 
-An electric car as the "100,000 connected cars" demo (HiveMQ, Kafka, TensorFlow; Kai Wähner) simulates
-it: throttle decides all, and eleven failure modes are each drawn anew at every iteration and latched.
+An electric car as the demo for 100,000 connected cars (HiveMQ, Kafka, TensorFlow; Kai Wähner)
+simulates it: throttle decides all, and eleven failure modes are drawn at every iteration and
+latched.
 """
 
 from collections.abc import Sequence

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, TypeAlias
 
 import numpy as np
 
 from motorcade.fleet.catalogue import Catalogue
 from motorcade.fleet.clock import RunClock
-from motorcade.fleet.vin import generate_vin
+from motorcade.fleet.vin import MOST_CARS, generate_vin
+from motorcade.simulator.physics import KNOWN
 from motorcade.simulator.recorded import RecordedDrive
 from motorcade.simulator.wear import PlannedFault, WearError, WearKind, choose_faults
 
@@ -20,7 +22,8 @@ CarKind: TypeAlias = Literal["motorcade", "demo"]
 class FleetPlan:
     """Everything that decides what a fleet's cars do.
 
-    Car `index` < len(drives) replays drives[index]; the others are simulated. `grid_ms` is the
+    Car `index` < len(drives) replays drives[index]; the others are simulated, or replay too where
+    the catalogue requires a signal that physics does not know (`replaying`). `grid_ms` is the
     physics' own step of event time: cars move from one multiple of it to the next, so it must be
     the same on every worker; 1,000 is fine, 5,000 saves work at high speed-up.
     """
@@ -31,6 +34,16 @@ class FleetPlan:
     drives: tuple[RecordedDrive, ...] = ()
     grid_ms: int = 1000
     car: CarKind = "motorcade"
+
+    @cached_property
+    def unknown(self) -> tuple[str, ...]:
+        """Required signals that simulated cars lack."""
+        return tuple(s.name for s in self.catalogue.signals if s.required and s.name not in KNOWN)
+
+    @property
+    def replaying(self) -> int:
+        """How many of the first cars replay recordings; all, where simulated cars lack a signal."""
+        return MOST_CARS if self.drives and self.unknown else len(self.drives)
 
     def vin(self, index: int) -> str:
         """The vehicle id of car `index`."""
@@ -66,7 +79,7 @@ def plan_faults(
             "The demo's cars do not wear: they fail by its own chance.",
             "Take --car motorcade for wear.",
         )
-    eligible = np.arange(min(len(plan.drives), cars), cars, dtype=np.int64)
+    eligible = np.arange(min(plan.replaying, cars), cars, dtype=np.int64)
     return choose_faults(
         plan.seed * 1_000_003 + seed,
         eligible,

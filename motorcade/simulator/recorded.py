@@ -1,4 +1,4 @@
-"""Recorded drives: reads CSV recordings through a declared mapping, and replays them as cars.
+"""Recorded drives: reads CSV recordings by a description, and replays them as cars.
 
 A replayed car drives its recording in event time and begins again at the first row after the last;
 the jump is real data's own and is not smoothed. Signals that a recording lacks stay absent.
@@ -23,6 +23,11 @@ from motorcade.fleet.arrays import Floats, Ints
 from motorcade.fleet.catalogue import Catalogue
 from motorcade.fleet.errors import MotorcadeError
 
+#: Fraction of the golden ratio: multiples of it spread evenly over the unit interval.
+_GOLDEN = 0.6180339887498949
+#: Description that lies beside the recordings.
+_DESCRIPTION = "recordings.yaml"
+
 
 class RecordingError(MotorcadeError):
     """Recordings cannot be replayed; the message names the file and the line."""
@@ -40,7 +45,11 @@ class MappedColumn(BaseModel):
 
 
 class Mapping(BaseModel):
-    """How the columns and units of a data set map onto the catalogue."""
+    """The description of a data set: how its columns and units map onto the catalogue.
+
+    folder: where the recordings lie, from the description's own folder. ignored: columns that are
+    known and left out; "*" stands for all that are not mapped.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -48,6 +57,8 @@ class Mapping(BaseModel):
     source: str
     citation: str
     interval_ms: Annotated[int, Field(gt=0)]
+    folder: Path = Path()
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
     columns: tuple[MappedColumn, ...] = Field(min_length=1)
     ignored: tuple[str, ...] = ()
 
@@ -82,7 +93,11 @@ class RecordedDrive:
 
 
 class Replay:
-    """Several drives, read at once: drive `which[i]`, `since_ms[i]` after its car started."""
+    """Several drives, read at once.
+
+    Car i drives recording i modulo their number; of several cars with one recording, each begins at
+    a place of its own, the first at the beginning.
+    """
 
     def __init__(self, drives: Sequence[RecordedDrive], signals: int) -> None:
         self._signals = signals
@@ -98,16 +113,18 @@ class Replay:
             at = np.searchsorted(self._union, drive.columns)
             self._values[start : start + len(drive.values), at] = drive.values
 
-    def read(self, which: Ints, since_ms: Ints) -> Floats:
-        """Values now, shape (n, signals): the latest recorded row, NaN where absent."""
-        row = (since_ms // self._intervals[which]) % self._lengths[which]
-        out = np.full((len(which), self._signals), np.nan)
+    def read(self, cars: Ints, since_ms: Ints) -> Floats:
+        """Values `since_ms[i]` after car `cars[i]` began, shape (n, signals), NaN where absent."""
+        turn, which = np.divmod(cars, len(self._lengths))
+        begin = (turn * _GOLDEN % 1.0 * self._lengths[which]).astype(np.int64)
+        row = (begin + since_ms // self._intervals[which]) % self._lengths[which]
+        out = np.full((len(cars), self._signals), np.nan)
         out[:, self._union] = self._values[self._starts[which] + row]
         return out
 
 
 def load_mapping(path: Path | None = None) -> Mapping:
-    """Read a mapping file, or carobd.yaml that comes with Motorcade.
+    """Read a description, or carobd.yaml that comes with Motorcade.
 
     Raises:
         RecordingError: the file is missing, is not YAML, or breaks a rule.
@@ -116,17 +133,27 @@ def load_mapping(path: Path | None = None) -> Mapping:
     try:
         return Mapping.model_validate(yaml.safe_load(source.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RecordingError(f"The mapping {source} cannot be read: {error}.") from error
+        raise RecordingError(f"The description {source} cannot be read: {error}.") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise RecordingError(f"The mapping {source}: {where}: {first['msg']}.") from error
+        problem = f"{where + ': ' if where else ''}{first['msg']}"
+        raise RecordingError(
+            f"The description {source}: {problem}.",
+            "It holds dataset, source, citation, interval_ms and columns (column, signal, scale, "
+            "offset).",
+        ) from error
 
 
 def load_drives(
-    folder: Path, catalogue: Catalogue, mapping: Mapping | None = None
+    path: Path, catalogue: Catalogue, mapping: Mapping | None = None
 ) -> list[RecordedDrive]:
-    """Read every *.csv and *.csv.gz of a folder, ordered by name.
+    """Read every *.csv and *.csv.gz that a description speaks of, ordered by name.
+
+    Args:
+        path: a description (*.yaml); or the folder of the recordings, whose recordings.yaml is the
+            description, else carobd.yaml that comes with Motorcade.
+        mapping: the description, if it is not to be looked for.
 
     Values outside the catalogue's range, and cells that are empty, are absent and counted. A last
     line that was cut off while recording is left out.
@@ -136,10 +163,19 @@ def load_drives(
             not know a column, or holds something else than numbers; or a signal that the catalogue
             requires is not mapped.
     """
-    mapping = load_mapping() if mapping is None else mapping
+    folder = path
+    if path.suffix in {".yaml", ".yml"}:
+        mapping = load_mapping(path)
+        folder = path.parent / mapping.folder
+    elif mapping is None:
+        own = path / _DESCRIPTION
+        mapping = load_mapping(own if own.exists() else None)
+        folder = path / mapping.folder
     _check_signals(mapping, catalogue)
     if not folder.is_dir():
-        raise RecordingError(f"{folder} is not a folder.", "Name the folder of the recordings.")
+        raise RecordingError(
+            f"{folder} is not a folder.", "Name the folder of the recordings, or their description."
+        )
     paths = [p for p in folder.iterdir() if p.name.endswith((".csv", ".csv.gz"))]
     if not paths:
         raise RecordingError(
@@ -157,11 +193,16 @@ def _natural(path: Path) -> list[tuple[int, str]]:
 def _check_signals(mapping: Mapping, catalogue: Catalogue) -> None:
     mapped = [column.signal for column in mapping.columns]
     for name in mapped:
-        catalogue.column(name)
+        if name not in catalogue.names:
+            raise RecordingError(
+                f"The description of {mapping.dataset} maps to the signal {name!r}, which the "
+                f"catalogue {catalogue.name!r} does not have.",
+                f"It has: {', '.join(catalogue.names)}.",
+            )
     missing = [s.name for s in catalogue.signals if s.required and s.name not in mapped]
     if missing:
         raise RecordingError(
-            f"The mapping of {mapping.dataset} has no column for {', '.join(missing)}, "
+            f"The description of {mapping.dataset} has no column for {', '.join(missing)}, "
             f"which the catalogue {catalogue.name!r} requires of every car.",
             "Map it, or make the signal optional.",
         )
@@ -171,7 +212,7 @@ def _load(path: Path, catalogue: Catalogue, mapping: Mapping) -> RecordedDrive:
     try:
         opener = gzip.open if path.suffix == ".gz" else open
         with opener(path, "rt", encoding="utf-8", newline="") as text:
-            reader = csv.reader(text)
+            reader = csv.reader(text, delimiter=mapping.delimiter)
             positions = _header(path, reader, mapping)
             rows = list(_rows(path, reader, positions))
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
@@ -197,12 +238,13 @@ def _header(path: Path, reader: Iterator[list[str]], mapping: Mapping) -> list[i
         names.pop()
     known = {column.column.upper() for column in mapping.columns}
     known |= {name.upper() for name in mapping.ignored}
-    unknown = [name for name in names if name not in known]
+    anything = "*" in mapping.ignored
+    unknown = [name for name in names if name not in known and not anything]
     if unknown:
         raise RecordingError(
-            f"{path}, line 1: column {unknown[0]!r} is not known to the mapping of "
+            f"{path}, line 1: column {unknown[0]!r} is not known to the description of "
             f"{mapping.dataset}.",
-            "Add it to the mapping's columns or ignored names.",
+            'Add it to the description\'s columns or ignored names ("*" ignores all others).',
         )
     missing = [c.column for c in mapping.columns if c.column.upper() not in names]
     if missing:

@@ -6,8 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from motorcade.fleet.catalogue import parse_catalogue
+from motorcade.fleet.clock import RunClock
+from motorcade.simulator.blocks import block_of
+from motorcade.simulator.population import FleetPlan, plan_faults
 from motorcade.simulator.recorded import RecordingError, load_drives, load_mapping
-from tests.unit.simulator.fleets import CATALOGUE, column
+from motorcade.simulator.wear import PlannedFault, WearError, WearKind
+from tests.unit.simulator.fleets import CATALOGUE, START_MS, column
 
 HEADER = (
     "ENGINE_RUN_TINE (),ENGINE_RPM (),VEHICLE_SPEED (),THROTTLE (),ENGINE_LOAD (),"
@@ -114,3 +119,86 @@ def test_a_bad_mapping_file_is_named(tmp_path: Path) -> None:
         load_mapping(path)
     with pytest.raises(RecordingError, match="cannot be read"):
         load_mapping(tmp_path / "none.yaml")
+
+
+TRAMS = """
+name: trams
+namespace: org.example.trams
+identity: id17
+signals:
+  - {name: motor_power, unit: W, range: [0, 500000], precision: 0, vss: "overlay:Motor.Power",
+     required: true, type: float, feature: true, description: "Electric power of the motors"}
+  - {name: door_open, unit: "1", range: [0, 1], precision: 0, vss: "overlay:Door.IsOpen",
+     required: false, type: float, feature: true, description: "Whether a door is open"}
+"""
+DESCRIPTION = """
+dataset: our trams
+source: https://example.org/trams
+citation: none
+interval_ms: 500
+delimiter: ";"
+columns:
+  - {column: motor_kw, signal: motor_power, scale: 1000}
+  - {column: door, signal: door_open}
+ignored: ["*"]
+"""
+RIDE = "line;motor_kw;door\n" + "".join(f"7;{kw};{kw % 2}\n" for kw in range(10, 30))
+
+
+@pytest.fixture
+def trams(tmp_path: Path) -> Path:
+    """A folder of made-up recordings of another fleet, with their description."""
+    (tmp_path / "recordings.yaml").write_text(DESCRIPTION, encoding="utf-8")
+    for number in (1, 2):
+        (tmp_path / f"ride{number}.csv").write_text(RIDE.replace("7;1", f"7;{number}1"))
+    return tmp_path
+
+
+def test_a_users_own_catalogue_and_description_replay_as_any_number_of_cars(trams: Path) -> None:
+    catalogue = parse_catalogue(TRAMS, "trams.yaml")
+    drives = load_drives(trams, catalogue)
+    assert [drive.name for drive in drives] == ["ride1.csv", "ride2.csv"]
+    plan = FleetPlan(1, catalogue, RunClock(0, START_MS, 1.0), tuple(drives), 1000)
+    block = block_of(plan, np.arange(6))
+    rows = np.arange(6)
+    assert block.sample(rows)[:2, 0].tolist() == [110_000, 210_000]
+    block.step(START_MS + 5000)  # ten rows on
+    assert block.sample(rows)[:2, 0].tolist() == [20_000, 20_000]
+    assert block.sample(rows)[:2, 1].tolist() == [0, 0]
+    powers = block.sample(rows)[:, 0]
+    assert len(set(powers[::2])) == 3, "cars of one recording are at places of their own"
+    assert not np.isnan(powers).any()
+    with pytest.raises(WearError, match="Car 5 replays a recording"):
+        block.begin_wear([PlannedFault(5, WearKind.MISFIRE, START_MS, 60.0)])
+    assert plan_faults(plan, 6, 0, [WearKind.MISFIRE], START_MS) == []
+
+
+def test_a_description_may_lie_elsewhere_than_its_recordings(trams: Path) -> None:
+    elsewhere = trams / "notes" / "mine.yaml"
+    elsewhere.parent.mkdir()
+    elsewhere.write_text(DESCRIPTION + "folder: ..\n")
+    catalogue = parse_catalogue(TRAMS, "trams.yaml")
+    assert len(load_drives(elsewhere, catalogue)) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (("motor_power", "power"), "the signal 'power', which the catalogue 'trams' does not have"),
+        (("motor_kw", "motor"), r"ride1\.csv, line 1: the column 'motor' is missing"),
+        (
+            ("interval_ms: 500", "interval_ms: 0"),
+            r"recordings\.yaml: interval_ms: .*greater than 0",
+        ),
+        (('ignored: ["*"]', "ignored: [lane]"), "line 1: column 'LINE' is not known"),
+        (("columns:", "colums:"), r"recordings\.yaml: columns: Field required"),
+        (('delimiter: ";"', 'delimiter: ";;"'), "delimiter: .*at most 1 character"),
+    ],
+)
+def test_a_description_that_does_not_fit_says_where(
+    trams: Path, change: tuple[str, str], complaint: str
+) -> None:
+    path = trams / "recordings.yaml"
+    path.write_text(path.read_text().replace(*change))
+    with pytest.raises(RecordingError, match=complaint):
+        load_drives(trams, parse_catalogue(TRAMS, "trams.yaml"))
