@@ -6,7 +6,7 @@ from pathlib import Path
 from motorcade.fleet.errors import SettingsError
 from motorcade.stack.processes import MODULES
 
-BROKERS = ("auto", "mosquitto", "artemis", "external")
+BROKERS = ("auto", "mosquitto", "artemis", "rmqtt", "external")
 
 
 @dataclass(frozen=True)

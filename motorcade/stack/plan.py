@@ -9,16 +9,25 @@ from pathlib import Path
 from motorcade.fleet.clock import RunClock
 from motorcade.runtime.mqtt import Credentials
 from motorcade.stack import archives
+from motorcade.stack.brokers import artemis, rmqtt
 from motorcade.stack.brokers.artemis import Artemis
 from motorcade.stack.brokers.base import Broker, Endpoint, QueueBound
 from motorcade.stack.brokers.external import External, parse_endpoints
 from motorcade.stack.brokers.mosquitto import Mosquitto, find
+from motorcade.stack.brokers.rmqtt import Rmqtt
 from motorcade.stack.kafka import Kafka
 from motorcade.stack.options import StackOptions
 from motorcade.stack.ports import free_ports, require_free
 from motorcade.stack.registry import Registry
 from motorcade.stack.settings import StackSettings
 from motorcade.stack.state import StackState, StateFolder
+
+#: Ports that a node takes beside the one for MQTT.
+_FURTHER_PORTS = {
+    "mosquitto": 0,
+    "artemis": len(artemis.NODE_PORTS),
+    "rmqtt": len(rmqtt.NODE_PORTS),
+}
 
 
 @dataclass(frozen=True)
@@ -117,7 +126,7 @@ def make(options: StackOptions, folder: StateFolder, homes: Mapping[str, Path]) 
         brokers=tuple(str(endpoint) for endpoint in broker.endpoints),
         clustered=broker.clustered,
         durability=broker.durability,
-        core_ports=broker.core_ports if isinstance(broker, Artemis) else (),
+        node_ports=broker.node_ports,
         clock=str(RunClock(now, now, options.speedup)),
         signals=options.signals and options.signals.absolute(),
         credentials=options.broker_credentials and options.broker_credentials.absolute(),
@@ -133,15 +142,19 @@ def broker_of(state: StackState, folder: StateFolder) -> Broker:
         Endpoint(host, int(port))
         for host, _, port in (one.rpartition(":") for one in state.brokers)
     )
-    ports = tuple(endpoint.port for endpoint in endpoints)
-    if state.broker == "mosquitto":
-        return Mosquitto(folder.data / "mosquitto", ports, QueueBound(0, 0))
-    if state.broker == "artemis":
-        home = StackSettings().cache_folder / archives.ARTEMIS.name
-        return Artemis(
-            archives.unpacked_home(home), folder.data / "artemis", ports, state.core_ports
-        )
-    return External(endpoints, state.clustered, Credentials.load(state.credentials))
+    if state.broker == "external":
+        return External(endpoints, state.clustered, Credentials.load(state.credentials))
+    settings = StackSettings()
+    home = settings.cache_folder / archives.ARTEMIS.name
+    return _local(
+        state.broker,
+        folder,
+        settings,
+        archives.unpacked_home(home) if state.broker == "artemis" else home,
+        tuple(endpoint.port for endpoint in endpoints),
+        state.node_ports,
+        QueueBound(0, 0),
+    )
 
 
 @dataclass
@@ -173,12 +186,31 @@ def _broker(
         )
     first = options.broker_port
     nodes = range(options.broker_nodes)
-    listening = tuple(
-        ports.take(None if first is None else first + node, "--broker-port") for node in nodes
+    return _local(
+        kind,
+        folder,
+        StackSettings(),
+        homes.get(archives.ARTEMIS.name, Path()),
+        tuple(
+            ports.take(None if first is None else first + node, "--broker-port") for node in nodes
+        ),
+        tuple(tuple(ports.take() for _ in range(_FURTHER_PORTS[kind])) for _ in nodes),
+        QueueBound(options.rate_per_s, options.outage_s),
     )
+
+
+def _local(
+    kind: str,
+    folder: StateFolder,
+    settings: StackSettings,
+    artemis: Path,
+    ports: tuple[int, ...],
+    node_ports: tuple[tuple[int, ...], ...],
+    bound: QueueBound,
+) -> Broker:
+    data = folder.data / kind
     if kind == "artemis":
-        core_ports = tuple(ports.take() for _ in nodes)
-        home = homes[archives.ARTEMIS.name]
-        return Artemis(home, folder.data / "artemis", listening, core_ports)
-    bound = QueueBound(options.rate_per_s, options.outage_s)
-    return Mosquitto(folder.data / "mosquitto", listening, bound)
+        return Artemis(artemis, data, ports, node_ports)
+    if kind == "rmqtt":
+        return Rmqtt(rmqtt.find(settings.rmqtt), data, ports, node_ports, bound)
+    return Mosquitto(data, ports, bound)

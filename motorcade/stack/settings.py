@@ -14,6 +14,8 @@ class StackSettings(BaseSettings):
     cache: Path | None = Field(default=None, validation_alias="MOTORCADE_CACHE")
     state: Path | None = Field(default=None, validation_alias="MOTORCADE_STATE")
     maven_url: str | None = Field(default=None, validation_alias="MOTORCADE_MAVEN_URL")
+    #: The rmqttd program, where it is not in the PATH.
+    rmqtt: Path | None = Field(default=None, validation_alias="MOTORCADE_RMQTT")
     xdg_cache_home: Path | None = Field(default=None, validation_alias="XDG_CACHE_HOME")
     xdg_state_home: Path | None = Field(default=None, validation_alias="XDG_STATE_HOME")
     #: Certificates for a TLS-intercepting proxy: the first of these that is set.

@@ -21,7 +21,7 @@ class StackState(BaseModel):
         broker: kind of broker, as `--broker` names it.
         brokers: its MQTT endpoints, "host:port".
         durability: what the broker loses when a node dies.
-        core_ports: each Artemis node's port for management.
+        node_ports: of each broker node its ports beside MQTT, as its adapter takes them.
         clock: the run's clock, as MOTORCADE_CLOCK takes it.
         signals: signal catalogue file; None for the default one.
         credentials: YAML file with the broker's user name and password.
@@ -39,7 +39,7 @@ class StackState(BaseModel):
     brokers: tuple[str, ...]
     clustered: bool = False
     durability: str
-    core_ports: tuple[int, ...] = ()
+    node_ports: tuple[tuple[int, ...], ...] = ()
     clock: str
     signals: Path | None = None
     credentials: Path | None = None

@@ -160,7 +160,7 @@ def start_artemis(settings: StackSettings, folder: Path, nodes: int = 1) -> "Bro
     """Starts an Artemis, or a cluster, of one's own; the caller stops it."""
     home = archives.ensure([archives.ARTEMIS], settings)[archives.ARTEMIS.name]
     ports = free_ports(2 * nodes)
-    broker = Artemis(home, folder, tuple(ports[:nodes]), tuple(ports[nodes:]))
+    broker = Artemis(home, folder, tuple(ports[:nodes]), tuple((one,) for one in ports[nodes:]))
     running = [launch(one, folder) for one in broker.programs()]
     wait_ready(broker.ready, running[0])
     return BrokerServer(broker, folder, running)

@@ -25,6 +25,9 @@ _HEAP_MB = 256
 #: Share of the heap that messages may take before they are paged to disk.
 _MESSAGES_SHARE = 0.4
 
+#: Further ports of a node: for its neighbours and for management.
+NODE_PORTS = ("core",)
+
 _KEEPS = (
     "a node that is killed keeps what it acknowledged (it is in the file system's cache) and "
     "delivers it after its restart"
@@ -40,13 +43,14 @@ class Artemis:
         home: folder of the unpacked archive.
         folder: configuration and data, one folder a node; kept, a restart finds its sessions and
             messages again.
-        ports, core_ports: loopback ports of each node, for MQTT and for neighbours and management.
+        ports: each node's loopback port for MQTT.
+        node_ports: each node's further ports, as NODE_PORTS names them.
     """
 
     home: Path
     folder: Path
     ports: tuple[int, ...]
-    core_ports: tuple[int, ...]
+    node_ports: tuple[tuple[int, ...], ...]
 
     name = "artemis"
 
@@ -69,14 +73,18 @@ class Artemis:
         return tuple(Endpoint(LOOPBACK, port) for port in self.ports)
 
     @property
+    def _core_ports(self) -> list[int]:
+        return [core for (core,) in self.node_ports]
+
+    @property
     def _heap_mb(self) -> int:
         return _HEAP_MB if self.clustered else _HEAP_ALONE_MB
 
     def programs(self) -> list[Program]:
-        neighbourhood = Neighbourhood(self.core_ports, self._secret()) if self.clustered else None
+        neighbourhood = Neighbourhood(self._core_ports, self._secret()) if self.clustered else None
         return [
             self._program(number, *ports, neighbourhood)
-            for number, ports in enumerate(zip(self.ports, self.core_ports, strict=True), 1)
+            for number, ports in enumerate(zip(self.ports, self._core_ports, strict=True), 1)
         ]
 
     def _program(
@@ -126,7 +134,7 @@ class Artemis:
         counts = await asyncio.gather(
             *(
                 attribute(Endpoint(LOOPBACK, port), f"queue.{DROPPED}", "messageCount")
-                for port in self.core_ports
+                for port in self._core_ports
             )
         )
         return None if None in counts else sum(counts)

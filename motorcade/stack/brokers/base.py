@@ -1,8 +1,9 @@
 """The interface of a broker adapter, and what is common to them: endpoints and queue bounds."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 from motorcade.stack.program import Program
@@ -41,6 +42,11 @@ class QueueBound:
         return max(10_000, round(self.rate_per_s * self.outage_s))
 
 
+def counted(seen: Sequence[int]) -> int:
+    """What a count reached in all, by what was seen of it, when a restart begins it anew at 0."""
+    return sum(last for last, after in pairwise([*seen, -1]) if after < last)
+
+
 #: Asks how many messages were dropped so far; None if the broker won't say.
 DropCount = Callable[[], Awaitable[int | None]]
 
@@ -59,6 +65,10 @@ class Broker(Protocol):
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
         """Every node's MQTT address."""
+
+    @property
+    def node_ports(self) -> tuple[tuple[int, ...], ...]:
+        """Of each node its ports beside the one for MQTT."""
 
     @property
     def durability(self) -> str:

@@ -27,6 +27,7 @@ class External:
     credentials: Credentials | None = None
 
     name = "external"
+    node_ports = ()
     durability = "external: as durable as its operator makes it; Motorcade cannot tell."
 
     def programs(self) -> list[Program]:

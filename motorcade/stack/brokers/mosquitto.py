@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 
 from motorcade.stack.brokers.base import (
@@ -15,6 +14,7 @@ from motorcade.stack.brokers.base import (
     DropCount,
     Endpoint,
     QueueBound,
+    counted,
 )
 from motorcade.stack.brokers.probe import crosses, first_message, follow
 from motorcade.stack.errors import StackError
@@ -71,6 +71,7 @@ class Mosquitto:
     bound: QueueBound
 
     name = "mosquitto"
+    node_ports = ()
     clustered = False
     durability = (
         "mosquitto: a node that is killed loses what it held in memory since it last saved "
@@ -134,12 +135,7 @@ class Mosquitto:
         async def total() -> int | None:
             if not all(counts.values()):
                 return None
-            return sum(
-                last
-                for seen in counts.values()
-                for last, after in pairwise([*seen, -1])
-                if after < last
-            )
+            return sum(map(counted, counts.values()))
 
         async with AsyncExitStack() as listening:
             for endpoint, seen in counts.items():

@@ -20,7 +20,10 @@ from motorcade.stack.state import StackState, StateFolder
         ({"broker": "external"}, "--broker external and --broker-url belong together"),
         ({"broker_url": "mqtt://a:1"}, "belong together"),
         ({"broker_nodes": 0}, "--broker-nodes must be at least 1"),
-        ({"broker": "artemis", "broker_nodes": 2}, "a farm, which only mosquitto makes"),
+        (
+            {"broker": "external", "broker_url": "mqtt://a:1", "broker_nodes": 2},
+            "--broker-nodes 2 asks for brokers to be started",
+        ),
         ({"speedup": 0.0}, "--speedup 0 must be above 0"),
         ({"processes": ("brigde",)}, "no process of ours is called brigde.*bridge"),
     ],
