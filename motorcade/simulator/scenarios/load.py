@@ -1,5 +1,6 @@
 """Reads scenarios: by the name of one that comes along, or by file; says exactly what is wrong."""
 
+import re
 import types
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
@@ -13,7 +14,7 @@ from pydantic_core import ErrorDetails
 from motorcade.simulator.scenarios.document import Document, ScenarioError, dotted
 from motorcade.simulator.scenarios.document import Path as Key
 from motorcade.simulator.scenarios.events import Event
-from motorcade.simulator.scenarios.model import Scenario
+from motorcade.simulator.scenarios.model import Fleet, Scenario
 
 _FOLDER = "motorcade.simulator.scenarios"
 #: Keys that name files; in a scenario file they are relative to it.
@@ -27,6 +28,7 @@ _FILES: tuple[tuple[str, str], ...] = (
     ("fleet", "signals"),
 )
 _MOST_SHOWN = 4
+_SHARE = re.compile(r"(\d+(?:\.\d+)?)%")
 
 
 def names() -> list[str]:
@@ -79,6 +81,7 @@ def parse_scenario(
     _resolve_files(document, base or Path.cwd())
     document.override(overrides)
     _resolve_files(document, Path.cwd())
+    _resolve_shares(document.values)
     try:
         scenario = Scenario.model_validate(document.values)
     except ValidationError as error:
@@ -96,6 +99,19 @@ def _resolve_files(document: Document, base: Path) -> None:
         holder = document.values.get(section)
         if isinstance(holder, dict) and isinstance(holder.get(key), str):
             holder[key] = str(base / holder[key])
+
+
+def _resolve_shares(values: dict[str, Any]) -> None:
+    """Turn cars such as "25%" of ramp and stages into numbers, so that fleets scale."""
+    fleet = values.get("fleet")
+    cars = fleet.get("cars", Fleet().cars) if isinstance(fleet, dict) else Fleet().cars
+    stages = values.get("stages")
+    for holder in (values.get("ramp"), *(stages if isinstance(stages, list) else ())):
+        if not (isinstance(holder, dict) and isinstance(cars, int)):
+            continue
+        found = holder.get("cars")
+        if isinstance(found, str) and (share := _SHARE.fullmatch(found)):
+            holder["cars"] = round(cars * float(share[1]) / 100)
 
 
 def _objection(document: Document, errors: Sequence[ErrorDetails]) -> ScenarioError:

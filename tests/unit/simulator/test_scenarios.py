@@ -1,0 +1,331 @@
+"""What a scenario may be, and what is said of one that may not."""
+
+import math
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from motorcade.simulator.audit.limits import Limits
+from motorcade.simulator.fleet_events import event_of, values_of
+from motorcade.simulator.scenarios.document import ScenarioError
+from motorcade.simulator.scenarios.events import Faults, StackEvent
+from motorcade.simulator.scenarios.load import load_scenario, names, parse_scenario, text_of
+from motorcade.simulator.scenarios.model import Scenario, Thresholds
+from motorcade.simulator.scenarios.times import moment, seconds
+from motorcade.simulator.scenarios.uses import limits, settings
+from motorcade.simulator.settings import SimulatorSettings
+
+SHIPPED = [
+    "bad-firmware",
+    "bridge-loss",
+    "broker-node-loss",
+    "demo-100k",
+    "evaluation",
+    "find-the-limit",
+    "kafka-pause",
+    "reconnect-storm",
+    "rush-hour",
+    "steady",
+    "tunnel",
+]
+
+SOUND = """\
+name: mine
+description: a scenario of one's own
+fleet:
+  cars: 100
+stages:
+  - name: hold
+    seconds: 2m
+  - {name: more, seconds: 30}
+"""
+
+
+def parse(more: str = "", *overrides: str, base: Path | None = None) -> Scenario:
+    return parse_scenario(SOUND + more, "mine.yaml", overrides, base)
+
+
+def refused(more: str = "", *overrides: str) -> str:
+    with pytest.raises(ScenarioError) as error:
+        parse(more, *overrides)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_the_declared_scenarios_come_along() -> None:
+    assert names() == SHIPPED
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_scenario_that_comes_along_is_sound_and_can_be_made_small(name: str) -> None:
+    one = load_scenario(name)
+    assert one.name == name
+    assert one.description.endswith((".", "?"))
+    text, _ = text_of(name)
+    assert "#" in text, "it teaches"
+    assert load_scenario(name, ["fleet.cars=20", "ramp.per_s=20"]).ramp_cars <= 20
+    SimulatorSettings.model_validate(settings(one))
+    again = parse_scenario(yaml.safe_dump(one.model_dump(mode="json")), "again.yaml")
+    assert again == one, "what the manifest keeps is the whole scenario"
+
+
+def test_the_well_known_load_is_what_it_says() -> None:
+    one = load_scenario("demo-100k")
+    assert (one.fleet.cars, one.ramp.per_s, one.publish.interval_s) == (100_000, 5000, 10)
+    assert one.most_per_s == 10_000
+    assert one.total_s == 600
+    assert one.workers == 7
+    assert limits(one).lost == 0
+    assert limits(one).qos0_lost_share is None
+    unacknowledged = load_scenario("demo-100k", ["publish.qos=0"])
+    assert limits(unacknowledged).lost is None
+    assert limits(unacknowledged).qos0_lost_share == 0.001
+
+
+def test_what_happens_to_cars_is_what_workers_understand() -> None:
+    seen = set()
+    for name in SHIPPED:
+        for event in load_scenario(name).events:
+            if not isinstance(event, StackEvent | Faults):
+                assert values_of(event_of(event.body())) == event.body()
+                seen.add(event.kind)
+    assert seen >= {"drop", "offline", "garbage"}
+    pace = parse("events: [{at: hold, kind: pace, interval_s: 5}]").events[0]
+    assert values_of(event_of(pace.body())) == {"kind": "pace", "interval_s": 5.0}
+
+
+def test_every_threshold_is_a_limit_of_the_audit() -> None:
+    assert set(Thresholds.model_fields) == {field.name for field in fields(Limits)}
+
+
+def test_thresholds_of_what_cannot_be_observed_are_left_out() -> None:
+    one = load_scenario(
+        "steady",
+        [
+            "target={stack: external, broker_url: mqtt://b:1883, kafka: none}",
+            "thresholds={disconnects: 0}",
+        ],
+    )
+    assert limits(one) == Limits(
+        connected_share=1.0, disconnects=0, lost=None, due_to_kafka_p99_ms=None
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (90, 90.0),
+        ("90", 90.0),
+        ("90s", 90.0),
+        ("2m", 120.0),
+        ("1h30m", 5400.0),
+        ("500ms", 0.5),
+        (" 1.5m ", 90.0),
+    ],
+)
+def test_spans_are_seconds_or_have_units(text: object, expected: float) -> None:
+    assert seconds(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "soon", "10 s", "s", "-5s", "5x", None, True, [1], "1m30"])
+def test_what_is_no_span_is_refused(text: object) -> None:
+    with pytest.raises(ValueError, match='"2m"'):
+        seconds(text)
+
+
+@given(st.text(max_size=12))
+def test_any_text_is_a_span_or_refused(text: str) -> None:
+    try:
+        value = seconds(text)
+    except ValueError:
+        return
+    assert math.isfinite(value)
+    assert value >= 0
+
+
+def test_moments_count_from_the_ramp_or_from_a_stage() -> None:
+    events = """
+events:
+  - {at: 90, kind: drop}
+  - {at: 2m, kind: drop}
+  - {at: more, kind: drop}
+  - {at: more+10s, kind: drop}
+"""
+    one = parse(events)
+    assert [one.event_s(event) for event in one.events] == [90, 120, 120, 130]
+    assert [str(event.at) for event in one.events] == ["90s", "120s", "more+0s", "more+10s"]
+    assert moment("more+1m").offset_s == 60
+
+
+def test_a_fleet_of_another_size_keeps_its_shape() -> None:
+    one = load_scenario("rush-hour", ["fleet.cars=40"])
+    assert one.ramp_cars == 10
+    assert [stage.cars for stage in one.stages] == [None, 40, 16]
+
+
+# -- messages -------------------------------------------------------------------------------------
+
+
+def test_an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() -> None:
+    said = refused("publish:\n  intervall_s: 3\n")
+    assert said.startswith(
+        "mine.yaml:10: publish.intervall_s is not known. Did you mean interval_s?"
+    )
+    assert "qos" in said
+
+
+def test_a_wrong_value_is_named_with_what_was_found_and_what_is_allowed() -> None:
+    said = refused("publish:\n  qos: 2\n  interval_s: soon\nmqtt: {tls: 1}\n")
+    assert "mine.yaml:10: publish.qos is 2; it must be 0 or 1" in said
+    assert "mine.yaml:11: publish.interval_s is 'soon'; it must be seconds" in said
+    assert "mine.yaml:12: mqtt.tls is 1; it must be true or false" in said
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ("ramp: {per_s: 0}", "ramp.per_s is 0; it must be greater than 0"),
+        ("fleet: 3", "fleet stands twice"),
+        ("wear: [1]", "wear is [1]; it must have keys of its own"),
+        ("wear: {cars: 1, kinds: [rust]}", "'coolant_leak'"),
+        ("wear: {cars: 101}", "wear.cars 101 must be at most fleet.cars, which is 100"),
+        ("wear: {kinds: []}", "wear.kinds is []; it must not be empty"),
+        ("events: {at: 1}", "it must be a list"),
+        ("events: [{at: hold, kind: dorp}]", "Did you mean drop?"),
+        ("events: [{at: hold}]", "events.0.kind is missing; it is one of drop, offline"),
+        ("events: [{at: hold, kind: drop, shar: 1}]", "Did you mean share?"),
+        ("events: [{at: hold, kind: drop, share: 2}]", "less than or equal to 1"),
+        ("events: [{at: halt, kind: drop}]", "names no stage; there are: hold, more"),
+        ("events: [{at: hold+3m, kind: drop}]", "the stage, which is 120 s long"),
+        ("events: [{at: 3m, kind: drop}]", "after the end of the run, 150 s after the ramp"),
+        ("events: [{at: 1, kind: kill, what: brige}]", "'broker-node'"),
+        ("events: [{at: 1, kind: kill, what: broker-node, node: 2}]", "must be at most 1"),
+        ("limit: {}", "takes no stages"),
+        ("target: {stack: external}", "target.broker_url is missing"),
+        ("target: {broker_url: mqtt://b:1}", "is only for stack: external"),
+        ("target: {stack: running, broker_nodes: 3}", "is only for stack: own"),
+        ("target: {kafka: nowhere}", "must be none, or host:port"),
+        ("target: {credentials: gone.yaml}", "mine.yaml:9: target.credentials: "),
+        ("fleet2: {}", "fleet2 is not known. Did you mean fleet?"),
+        ("? [1, 2]\n: 3", "is not known"),
+        ("publish: {batch: 5000}", "less than or equal to 4096"),
+        ("publish: {interval_s: 0}", "greater than 0"),
+        ("thresholds: {lost: 0.5}", "it must be a whole number"),
+        ("limit: {service_levels: {lags: 3}}", "Did you mean lag_s?"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_its_reason(more: str, words: str) -> None:
+    said = refused(more)
+    assert said.startswith(("mine.yaml:9:", "mine.yaml:10:"))
+    assert words in said
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "found nothing"),
+        ("[1]", "found seq"),
+        ("name: [", "mine.yaml:1: this is not YAML"),
+        ("name: x\ndescription: y\n", "neither stages nor limit"),
+        ("name: X\ndescription: y\nstages: [{name: a, seconds: 1}]", "small letters"),
+        ("name: x\nstages: [{name: a, seconds: 1}]", "description is missing"),
+        (
+            "name: x\ndescription: y\nstages: [{name: a, seconds: 1}, {name: a, seconds: 1}]",
+            "twice",
+        ),
+        ("name: &a x\ndescription: *b\n", "undefined alias"),
+    ],
+)
+def test_a_file_that_is_no_scenario_is_refused(text: str, words: str) -> None:
+    with pytest.raises(ScenarioError) as error:
+        parse_scenario(text, "mine.yaml")
+    assert words in str(error.value)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["name", "kind", "at", "cars", "seconds", "drop", "x"]), inner
+            )
+        ),
+        max_leaves=6,
+    ),
+    st.sampled_from(["stages", "events", "wear", "limit", "fleet", "target", "publish"]),
+)
+def test_whatever_stands_in_a_scenario_ends_in_a_scenario_or_one_message(
+    value: object, key: str
+) -> None:
+    document = {"name": "x", "description": "y", "stages": [{"name": "a", "seconds": 1}]}
+    said = ""
+    try:
+        parse_scenario(yaml.safe_dump({**document, key: value}), "x.yaml")
+    except ScenarioError as error:
+        said = str(error)
+    assert not said or said.startswith("x.yaml:")
+
+
+# -- overrides ------------------------------------------------------------------------------------
+
+
+def test_overrides_replace_any_value() -> None:
+    one = parse(
+        "",
+        "fleet.cars=200",
+        "stages.1.seconds=5s",
+        "publish.qos=0",
+        "wear.kinds=[misfire]",
+        "thresholds.lost=null",
+        "events=[{at: hold, kind: drop}]",
+    )
+    assert one.fleet.cars == 200
+    assert one.stages[1].seconds == 5
+    assert one.publish.qos == 0
+    assert one.wear.kinds == ("misfire",)
+    assert one.thresholds.lost is None
+    assert len(one.events) == 1
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("fleet.cars", "was not understood"),
+        ("=3", "was not understood"),
+        (
+            "fleet.cars=many",
+            "--set fleet.cars=many: fleet.cars is 'many'; it must be a whole number",
+        ),
+        ("fleet.carrs=1", "Did you mean cars?"),
+        ("stages.2.seconds=1", "They are 0 to 1"),
+        ("stages.0.cars=101", "must be at most fleet.cars"),
+        ("name.x=1", "has no keys of its own"),
+        ("fleet.cars=[", "no YAML value"),
+        ("fleet.drives=gone", "is not there"),
+    ],
+)
+def test_an_override_that_cannot_be_is_named_itself(override: str, words: str) -> None:
+    said = refused("", override)
+    assert f"--set {override}" in said
+    assert words in said
+
+
+def test_files_are_looked_for_beside_the_scenario(tmp_path: Path) -> None:
+    (tmp_path / "secret.yaml").write_text("username: u\npassword: p\n")
+    one = parse("target: {credentials: secret.yaml}", base=tmp_path)
+    assert one.target.credentials == tmp_path / "secret.yaml"
+    written = tmp_path / "own.yaml"
+    written.write_text(SOUND + "target: {credentials: secret.yaml}\n")
+    assert load_scenario(str(written)).target.credentials == tmp_path / "secret.yaml"
+
+
+def test_a_name_that_is_none_suggests_the_nearest() -> None:
+    with pytest.raises(ScenarioError, match=r"Did you mean tunnel\?"):
+        load_scenario("tunel")
+    with pytest.raises(ScenarioError, match="cannot be read"):
+        load_scenario("no/such.yaml")
