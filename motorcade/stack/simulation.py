@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,13 @@ from motorcade.stack.errors import StackError
 from motorcade.stack.keeper import Keeper
 from motorcade.stack.program import Program
 
-MASTER = "locust-master"
-_WORKER = "locust-worker-{}"
-_READY_S = 60
-_STOP_S = 60
+_PREFIX = "locust-"
+MASTER = f"{_PREFIX}master"
+_WORKER = f"{_PREFIX}worker-{{}}"
+#: Seconds until master and workers must be there: side by side on few cores, one after the other.
+_READY_S, _WORKER_READY_S = 60, 10
+#: Seconds that a stop may take, and cars that at least stop in each.
+_STOP_S, _STOPPED_PER_S = 60, 500
 _POLL_S = 0.25
 
 
@@ -52,20 +55,28 @@ class Simulation:
         """
         settings = self.settings
         settings.run_dir.mkdir(parents=True, exist_ok=True)
+        self.remove()  # what a run that was killed may have left
         self.keeper.add(Program(MASTER, tuple(master_argv(settings)), master_env(settings)))
         for index in range(settings.workers):
             argv = tuple(worker_argv(settings))
             name = _WORKER.format(index)
             self.keeper.add(Program(name, argv, worker_env(settings, index)))
-        deadline = time.monotonic() + _READY_S
+        patience_s = _READY_S + _WORKER_READY_S * settings.workers
+        deadline = time.monotonic() + patience_s
         while not await self._is_ready():
             if time.monotonic() > deadline:
                 raise StackError(
-                    f"The simulator is not ready after {_READY_S} s. It said: "
+                    f"The simulator is not ready after {patience_s} s. It said: "
                     f"{self.keeper.last_words(MASTER, 1)}",
                     f"Its logs: {', '.join(str(self.keeper.log_path(p)) for p in self.programs)}.",
                 )
             await asyncio.sleep(_POLL_S)
+
+    def remove(self) -> None:
+        """End all processes of a simulator; their logs stay."""
+        for one in self.keeper.statuses():
+            if one.name.startswith(_PREFIX):
+                self.keeper.remove(one.name)
 
     async def ramp(self, cars: int, per_s: float) -> None:
         """Ramp the fleet to a number of cars."""
@@ -78,14 +89,15 @@ class Simulation:
         """Stop all cars; returns when each has sent what it held and gone.
 
         Raises:
-            StackError: cars are still there after a minute.
+            StackError: cars are still there long after.
         """
         await self._ask("POST", "/stop")
-        deadline = time.monotonic() + _STOP_S
+        patience_s = _STOP_S + self.settings.cars / _STOPPED_PER_S
+        deadline = time.monotonic() + patience_s
         while not (await self.fleet())["stopped"]:
             if time.monotonic() > deadline:
                 raise StackError(
-                    f"Cars still run {_STOP_S} s after the stop.",
+                    f"Cars still run {patience_s:.0f} s after the stop.",
                     f"See {self.keeper.log_path(MASTER)}.",
                 )
             await asyncio.sleep(_POLL_S)
@@ -95,6 +107,10 @@ class Simulation:
         answer = await self._ask("GET", "/motorcade/fleet")
         assert isinstance(answer, dict)
         return answer
+
+    async def begin(self, event: Mapping[str, Any]) -> None:
+        """Let a fleet event begin: {"kind": "pace", "interval_s": 2.0} and the like."""
+        await self._ask("POST", "/motorcade/events", json=dict(event))
 
     async def write_ledgers(self) -> None:
         """Have every worker write its ledger."""
