@@ -15,20 +15,19 @@ from motorcade.simulator.audit.run import Surroundings, audit
 from motorcade.simulator.audit.verdict import Verdict
 from motorcade.simulator.recorded import load_drives
 from motorcade.simulator.settings import SimulatorSettings
-from motorcade.stack import bringup, plan
+from motorcade.stack import bringup, plan, stages
 from motorcade.stack.demo import training
 from motorcade.stack.demo.options import FAULT_KINDS, DemoOptions
 from motorcade.stack.demo.watch import Watch
 from motorcade.stack.options import StackOptions
 from motorcade.stack.pipeline import look
-from motorcade.stack.ports import free_ports, is_free, require_free
+from motorcade.stack.ports import free_ports
 from motorcade.stack.screen import Screen, Stage
 from motorcade.stack.settings import StackSettings
 from motorcade.stack.simulation import Simulation
 from motorcade.stack.state import StackState, StateFolder
 from motorcade.stack.usage import UsageMeter
 
-_WEB_PORT = 8089
 _RAMP_S = 120
 _DRAIN_S = 60
 _POLL_S = 0.25
@@ -82,7 +81,7 @@ class Demo:
             MotorcadeError: a stage cannot be done; the caller stops the stack.
         """
         # What cannot be is said now and not after a minute of starting.
-        web_port = _web_port(self._options)
+        web_port = stages.web_port(self._options.web_port)
         _check_drives(self._options, self._stack)
         screen = self._screen
         screen.plan(*_TITLES)
@@ -123,27 +122,16 @@ class Demo:
             await training.until_live(state.http["score"], int(model["version"]))
         with screen.stage(5) as stage:
             await self._wear(stage, simulation, settings, watch)
-        with screen.stage(6):
-            await simulation.stop_fleet()
-            await simulation.write_ledgers()
-            await watch.pipeline.drained(_DRAIN_S)
+        with screen.stage(6) as stage:
+            await stages.stop_cars(simulation)
+            await stages.drain(watch.pipeline, stage, _DRAIN_S)
         with screen.stage(7) as stage:
             verdict = await self._audit(stage, settings, state, simulation, watch)
         return Finished(verdict, state, simulation)
 
     async def _start(self, stage: Stage) -> StackState:
-        ready: set[str] = set()
-        known: set[str] = set()
-
-        def update(part: bringup.PartUpdate) -> None:
-            known.add(part.name)
-            if part.phase == "ready":
-                ready.add(part.name)
-            stage.total, stage.done = len(known), len(ready)
-            stage.detail = "waits for " + ", ".join(sorted(known - ready))
-
-        state = await bringup.start(self._stack, StackSettings(), update)
-        stage.detail = f"Kafka {state.kafka}, {state.broker} {', '.join(state.brokers)}"
+        state = await bringup.start(self._stack, StackSettings(), stages.bars(stage))
+        stage.detail = stages.addresses(state)
         return state
 
     async def _ramp(
@@ -255,12 +243,6 @@ def _check_drives(options: DemoOptions, stack: StackOptions) -> None:
             "recordings, which do not wear.",
             "Take more --cars, or fewer --faulty.",
         )
-
-
-def _web_port(options: DemoOptions) -> int:
-    if options.web_port is not None:
-        return require_free(options.web_port, "--web-port")
-    return _WEB_PORT if is_free(_WEB_PORT) else free_ports(1)[0]
 
 
 def _wall_ms() -> int:
