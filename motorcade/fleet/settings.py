@@ -26,8 +26,13 @@ class ProcessSettings(BaseSettings):
     brokers: Annotated[tuple[Address, ...], NoDecode] = ("127.0.0.1:1883",)
     #: Whether the endpoints form one cluster; otherwise they are a farm of independent nodes.
     brokers_clustered: bool = False
-    #: YAML file with `username` and `password` for MQTT; anonymous when unset.
+    #: YAML file with `username` and `password`, or `jwt`, for MQTT; anonymous when unset.
     mqtt_credentials: Path | None = None
+    #: Trusted certificates; MQTT goes over TLS when this is set.
+    mqtt_ca: Path | None = None
+    #: The client's certificate and key; "{vin}" in them stands for the client id.
+    mqtt_cert: Path | None = None
+    mqtt_key: Path | None = None
     #: Ordinal of this process among those of its kind; of two alive with one, Kafka fences one.
     instance: Annotated[int, Field(ge=0)] = 0
     #: Signal catalogue; the default one when unset.

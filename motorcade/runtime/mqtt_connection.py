@@ -1,65 +1,104 @@
-"""One MQTT connection over gmqtt's transport: packets as they come, a bounded close."""
+"""One MQTT connection: framing, keepalive, writing, and a close within a bound."""
 
 import asyncio
+import random
+import socket
+import ssl
+import sys
 import time
-from typing import Any
+from typing import Any, Protocol
 
-from gmqtt.mqtt.connection import MQTTConnection
-from gmqtt.mqtt.protocol import BaseMQTTProtocol, MQTTProtocol
-from gmqtt.mqtt.utils import ConnectionState
+from motorcade.runtime import mqtt_keepalive
+from motorcade.runtime import mqtt_packets as packets
 
 #: A broker that is busy may take a while to read what was written.
 _FLUSH_S = 5.0
+#: Linux: choose the port of a bound address at connect, so that it counts per destination.
+_IP_BIND_ADDRESS_NO_PORT = 24
 
 
-class Protocol(MQTTProtocol):
-    """gmqtt's framing, fed as bytes arrive: its stream and reading task would cost a wake-up for
-    every read, and read on behind a transport that was asked to pause.
+class Receiver(Protocol):
+    """Whose connection it is. Everything is called on the loop; what raises ends the connection."""
+
+    def acknowledged(self, packet_id: int, reason_code: int) -> None:
+        """A PUBACK came."""
+
+    def arrived(self, first_byte: int, body: bytes) -> None:
+        """Any other packet came."""
+
+    def closed(self, error: Exception | None) -> None:
+        """The socket is closed, not by us."""
+
+    def failed(self, error: Exception) -> None:
+        """A packet was malformed, or the receiver raised."""
+
+
+class Connection(asyncio.Protocol):
+    """A connection to a broker; it belongs to its receiver until that forgets it.
+
+    gmqtt's own takes a task, two queues and a timer for each connection: see docs/decisions.md.
     """
 
-    def __init__(self, id_generator: object) -> None:
-        super().__init__(connection_state=ConnectionState(), id_generator=id_generator)
+    __slots__ = (
+        "_closed",
+        "_keepalive_s",
+        "_last_in",
+        "_last_out",
+        "_pinged",
+        "_receiver",
+        "_rest",
+        "_transport",
+        "congested",
+    )
+
+    def __init__(self, receiver: Receiver) -> None:
+        self._receiver: Receiver | None = receiver
+        self._closed: asyncio.Future[None] | None = None
+        self._transport: Any = None
         self._rest = b""
-        self._discards = False
+        self._keepalive_s = 0
+        self._pinged = 0.0
+        self._last_in = self._last_out = time.monotonic()
+        #: Written data piles up here: the broker reads too slowly.
+        self.congested = False
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        BaseMQTTProtocol.connection_made(self, transport)  # without MQTTProtocol's read task
-
-    def data_received(self, data: bytes) -> None:
-        if self._discards:
-            return
-        data = self._rest + data if self._rest else data
-        parsed = self._read_packet(data)
-        if parsed < 0:
-            self._transport.abort()
-        else:
-            self._rest = data[parsed:]
-
-    def discard(self) -> None:
-        """Take no more packets: what still arrives is read and thrown away."""
-        self._discards = True
-
-    def eof_received(self) -> bool:
-        return False  # the transport closes
-
-
-class Connection(MQTTConnection):
-    """gmqtt's connection with its keepalive, closed within a bound."""
-
-    _protocol: Protocol
-
-    def __init__(
-        self,
-        transport: asyncio.Transport,
-        protocol: Protocol,
-        clean: bool,
-        keepalive_s: int,
-        to: Any,
+    async def open(
+        self, endpoint: str, context: ssl.SSLContext | None, source_address: str | None
     ) -> None:
-        super().__init__(transport, protocol, clean, keepalive_s, to)
+        """Connect to "host:port", with TLS if a context is given.
+
+        Raises:
+            OSError: nobody answers, or TLS fails.
+        """
+        loop = asyncio.get_running_loop()
+        host, _, port = endpoint.rpartition(":")
+        if source_address is None:
+            await loop.create_connection(self._itself, host, int(port), ssl=context)
+            return
+        bound = await _connected_from(source_address, host, int(port))
+        try:
+            await loop.create_connection(
+                self._itself, sock=bound, ssl=context, server_hostname=host if context else None
+            )
+        except BaseException:
+            bound.close()
+            raise
+
+    def _itself(self) -> "Connection":
+        return self
+
+    # -- what its owner does --------------------------------------------------------------------
 
     def write(self, data: bytes) -> None:
-        self._protocol.write_data(data)
+        """Write; several writes of one turn of the loop are one system call on uvloop."""
+        self._last_out = time.monotonic()
+        self._transport.write(data)
+
+    def keep_alive(self, keepalive_s: int) -> None:
+        """Ping when there is nothing else to say; 0 never does."""
+        self._keepalive_s = keepalive_s
+        if keepalive_s and (at := self.look(time.monotonic())) is not None:
+            mqtt_keepalive.wheel().add(self, at)
 
     def pause(self) -> None:
         """Read nothing more until `resume`; TCP holds the broker back."""
@@ -67,37 +106,143 @@ class Connection(MQTTConnection):
             self._transport.pause_reading()
 
     def resume(self) -> None:
-        self._last_data_in = time.monotonic()
-        if not self._transport.is_closing():
+        """Read again."""
+        self._last_in = time.monotonic()
+        if not (self._transport.is_closing() or self._transport.is_reading()):
             self._transport.resume_reading()
 
-    async def close(self) -> None:
-        """Let the broker close after the DISCONNECT that was sent; a dead one has only a moment.
+    def forget(self) -> None:
+        """Take no more packets and report nothing more: what still arrives is thrown away."""
+        self._receiver = None
+        self._rest = b""
+
+    def abort(self) -> None:
+        """Cut the socket."""
+        self.forget()
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def close(self, reason_code: int) -> None:
+        """Send DISCONNECT and let the broker close; a dead one has only a moment.
 
         Closing here while unread bytes wait would reset the connection (RFC 1122, 4.2.2.13), and
         the broker could lose the PUBACKs that were written before.
         """
-        self._forget()
-        self._protocol.discard()
-        if not (self._transport.is_closing() or self._transport.is_reading()):
-            self._transport.resume_reading()
+        self.forget()
+        if self._transport.is_closing():
+            return
+        self._transport.write(packets.disconnect(reason_code))
+        self.resume()
+        self._closed = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(_FLUSH_S):
-                await self._protocol.closed
-        except (OSError, TimeoutError):
+                await self._closed
+        except TimeoutError:
             self._transport.abort()
 
-    def abort(self) -> None:
-        """Cut the socket."""
-        self._forget()
-        self._transport.abort()
+    # -- what the keepalive wheel calls -----------------------------------------------------------
 
-    def _keep_connection(self) -> None:
-        if not self.is_closing() and not self._transport.is_reading():
-            self._last_data_in = time.monotonic()  # silence that is our own doing
-        super()._keep_connection()
+    def look(self, now: float) -> float | None:
+        """Ping or give up if it is time; returns when to look again."""
+        receiver = self._receiver
+        if receiver is None or self._transport.is_closing():
+            return None
+        if not self._transport.is_reading():
+            self._last_in = now  # silence that is our own doing
+        action, at = mqtt_keepalive.step(
+            now, self._last_in, self._last_out, self._pinged, self._keepalive_s, random.random()
+        )
+        if action == "lost":
+            self.abort()
+            receiver.closed(TimeoutError("no answer to a ping"))
+            return None
+        if action == "ping":
+            self._pinged = now
+            self.write(packets.PINGREQ)
+        return at
 
-    def _forget(self) -> None:
-        """Stop the keepalive timer, which would hold a lost connection in memory."""
-        if self._keep_connection_callback:
-            self._keep_connection_callback.cancel()
+    # -- what the transport calls -----------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        receiver = self._receiver
+        if receiver is None:
+            return
+        self._last_in = time.monotonic()
+        if self._rest:
+            data = self._rest + data
+        at, end = 0, len(data)
+        try:
+            while end - at >= 2:
+                size, body = data[at + 1], at + 2
+                if size & 0x80:
+                    size, body = _remaining_length(data, at)
+                after = body + size
+                if after > end:
+                    break
+                first = data[at]
+                at = after
+                if first == packets.PUBACK and size == 2:
+                    receiver.acknowledged(data[body] << 8 | data[body + 1], 0)
+                else:
+                    receiver.arrived(first, data[body:after])
+                if self._receiver is None:
+                    return
+        except Exception as error:  # noqa: BLE001 - the receiver decides
+            self.abort()
+            receiver.failed(error)
+            return
+        self._rest = data[at:]
+
+    def pause_writing(self) -> None:
+        self.congested = True
+
+    def resume_writing(self) -> None:
+        self.congested = False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._closed is not None and not self._closed.done():
+            self._closed.set_result(None)
+        receiver = self._receiver
+        if receiver is not None:
+            self.forget()
+            receiver.closed(exc)
+
+
+def _remaining_length(data: bytes, at: int) -> tuple[int, int]:
+    """Size of the body and where it begins; a size beyond the data when the header is cut.
+
+    Raises:
+        ValueError: the length takes more than four bytes.
+    """
+    size = shift = 0
+    for body in range(at + 1, min(at + 5, len(data))):
+        byte = data[body]
+        size |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return size, body + 1
+        shift += 7
+    if len(data) >= at + 5:
+        raise ValueError("a packet's length takes more than four bytes")
+    return len(data), at
+
+
+async def _connected_from(source_address: str, host: str, port: int) -> socket.socket:
+    """A socket that is bound to a source address and connected."""
+    loop = asyncio.get_running_loop()
+    family, kind, number, _, address = (
+        await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    )[0]
+    bound = socket.socket(family, kind, number)
+    try:
+        bound.setblocking(False)
+        if sys.platform == "linux":
+            bound.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
+        bound.bind((source_address, 0))
+        await loop.sock_connect(bound, address)
+    except BaseException:
+        bound.close()
+        raise
+    return bound

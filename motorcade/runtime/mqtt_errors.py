@@ -1,16 +1,35 @@
 """What can go wrong on an MQTT session, with the broker's own reason."""
 
-from gmqtt.mqtt.constants import ConnAckReasonCode, SubAckReasonCode
-
 from motorcade.fleet.errors import MotorcadeError
+from motorcade.runtime.mqtt_reasons import NOT_AUTHORISED, reason
 
 
 class MqttRefused(MotorcadeError):  # noqa: N818 - reads as what happened
-    """The broker refused a connection or a subscription; its reason code says why."""
+    """The broker refused a connection or a subscription; its reason code says why.
 
-    def __init__(self, what: str, reason_code: int, endpoint: str) -> None:
-        super().__init__(f"The MQTT broker {endpoint} refused {what}: {_reason(reason_code)}.")
+    Args:
+        reference: the other server that the broker names with 0x9C and 0x9D, if it does.
+    """
+
+    def __init__(self, what: str, reason_code: int, endpoint: str, reference: str = "") -> None:
+        other = f"; it refers to {reference}" if reference else ""
+        super().__init__(
+            f"The MQTT broker {endpoint} refused {what}: {reason(reason_code)}{other}."
+        )
         self.reason_code = reason_code
+        self.endpoint = endpoint
+
+
+class MqttUntrusted(MqttRefused):
+    """TLS failed for a reason that stays: one side does not accept the other's certificate."""
+
+    def __init__(self, why: str, endpoint: str) -> None:
+        MotorcadeError.__init__(
+            self,
+            f"No TLS with the MQTT broker {endpoint}: {why}.",
+            "Check the CA file, the client's certificate and key, and that the port speaks TLS.",
+        )
+        self.reason_code = NOT_AUTHORISED
         self.endpoint = endpoint
 
 
@@ -19,15 +38,8 @@ class MqttOffline(MotorcadeError):  # noqa: N818 - reads as what happened
 
 
 class MqttWindowFull(MotorcadeError):  # noqa: N818 - reads as what happened
-    """As many messages wait for their PUBACK as the broker's receive-maximum allows."""
+    """The broker takes no more for now: its receive-maximum is reached, or it reads too slowly."""
 
 
 class MqttTooLarge(MotorcadeError):  # noqa: N818 - reads as what happened
     """A message exceeds the broker's maximum packet size (reason code 0x95 if it were sent)."""
-
-
-def _reason(code: int) -> str:
-    for known in (ConnAckReasonCode, SubAckReasonCode):
-        if code in known.__members__.values():
-            return f"{known(code).name.lower().replace('_', ' ')} (0x{code:02X})"
-    return f"reason code 0x{code:02X}"

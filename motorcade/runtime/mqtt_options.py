@@ -1,38 +1,33 @@
-"""What an MQTT session is told by its owner: credentials, and the will it leaves."""
+"""What an MQTT session is told by its owner: how to reach the broker, and the will it leaves."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
-import yaml
+from motorcade.fleet.settings import ProcessSettings
+from motorcade.runtime.mqtt_credentials import Credentials
+from motorcade.runtime.mqtt_tls import Tls
 
-from motorcade.fleet.errors import SettingsError
+__all__ = ["Access", "Credentials", "Tls", "Will", "access"]
 
 
-class Credentials(NamedTuple):
-    """Username and password of a client."""
+class Access(TypedDict):
+    """The arguments of `MqttSession` that every session of a process shares."""
 
-    username: str
-    password: str
+    tls: Tls | None
+    credentials: Credentials | None
 
-    @classmethod
-    def load(cls, path: Path | None) -> "Credentials | None":
-        """Read a YAML file with `username` and `password`; None without a file.
 
-        Raises:
-            SettingsError: the file cannot be read or lacks one of them.
-        """
-        if path is None:
-            return None
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-            return cls(str(content["username"]), str(content["password"]))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError) as error:
-            raise SettingsError(
-                f"The credentials file {path} cannot be used: {error!r}.",
-                "It must be YAML with username and password.",
-            ) from error
+def access(settings: ProcessSettings) -> Access:
+    """Read once what the settings name: `MqttSession(client_id, endpoint, **access(settings))`.
+
+    Raises:
+        SettingsError: a certificate, key or credentials file cannot be used.
+    """
+    return Access(
+        tls=Tls.load(settings.mqtt_ca, settings.mqtt_cert, settings.mqtt_key),
+        credentials=Credentials.load(settings.mqtt_credentials),
+    )
 
 
 class Will(NamedTuple):

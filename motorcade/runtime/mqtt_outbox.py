@@ -1,26 +1,36 @@
 """What a session has published at QoS 1 and not yet seen acknowledged, across connections."""
 
-from collections import deque
-from collections.abc import Callable
-
-from motorcade.runtime.mqtt_packets import DUP
+from collections.abc import Callable, Container
+from typing import NamedTuple
 
 MAX_PACKET_ID = 65535
 
 
-class Outbox:
-    """Packet ids in use and the packets that wait for a PUBACK, in the order of publishing.
+class Sent(NamedTuple):
+    """A message as it can be sent again: topic aliases do not outlive a connection."""
 
-    gmqtt draws its ids for SUBSCRIBE from here too (`next_id`); those do not count in the window.
+    topic: bytes
+    payload: bytes
+    retain: bool
+    properties: bytes
+
+
+class Outbox:
+    """Messages that wait for a PUBACK, by packet id, in the order of publishing.
+
+    Args:
+        others: packet ids in use for other packets.
     """
 
-    __slots__ = ("_last", "_resend", "_used", "_waiting", "window")
+    __slots__ = ("_duplicate", "_last", "_others", "_resend", "_waiting", "window")
 
-    def __init__(self) -> None:
-        self._used: set[int] = set()
+    def __init__(self, others: Container[int] = ()) -> None:
+        self._others = others
         self._last = 0
-        self._waiting: dict[int, bytes] = {}
-        self._resend: deque[int] = deque()
+        self._waiting: dict[int, Sent] = {}
+        #: Ids still to be sent again, last one first.
+        self._resend: list[int] | None = None
+        self._duplicate = False
         #: Receive-maximum of the broker.
         self.window = MAX_PACKET_ID
 
@@ -32,50 +42,45 @@ class Outbox:
     def full(self) -> bool:
         return len(self._waiting) >= self.window
 
-    @property
-    def ids_in_use(self) -> int:
-        return len(self._used)
-
     def next_id(self) -> int:
         """A packet id that is not in use, 1 to 65535."""
         while True:
             self._last = self._last % MAX_PACKET_ID + 1
-            if self._last not in self._used:
-                self._used.add(self._last)
+            if self._last not in self._waiting and self._last not in self._others:
                 return self._last
 
-    def free(self, packet_id: int) -> None:
-        """Give back an id that carries no message."""
-        self._used.discard(packet_id)
-
-    def add(self, packet_id: int, packet: bytes) -> None:
+    def add(self, packet_id: int, sent: Sent) -> None:
         """A message was published under this id."""
-        self._waiting[packet_id] = packet
+        self._waiting[packet_id] = sent
 
-    def acknowledged(self, packet_id: int, write: Callable[[bytes], None]) -> bool:
-        """A PUBACK came: False if nothing waited for it. Sends what a reconnect left to resend."""
-        if self._waiting.pop(packet_id, None) is None:
-            return False
-        self._used.discard(packet_id)
-        if self._resend:
-            write(self._waiting[self._resend.popleft()])
-        return True
+    def acknowledged(self, packet_id: int) -> bool:
+        """A PUBACK came: False if nothing waited for it."""
+        return self._waiting.pop(packet_id, None) is not None
 
-    def send_again(self, write: Callable[[bytes], None], *, duplicate: bool) -> None:
-        """On a new connection: send what waits, in order, as far as the window goes.
+    def begin_again(self, *, duplicate: bool) -> None:
+        """A new connection: everything that waits is to be sent again, in order.
 
         Args:
-            duplicate: mark them DUP, since the broker kept the session and may have seen them.
+            duplicate: mark it DUP, since the broker kept the session and may have seen it.
         """
-        if duplicate:
-            for packet_id, packet in self._waiting.items():
-                self._waiting[packet_id] = bytes((packet[0] | DUP,)) + packet[1:]
-        self._resend = deque(self._waiting)
-        for _ in range(min(self.window, len(self._resend))):
-            write(self._waiting[self._resend.popleft()])
+        self._resend = list(reversed(self._waiting)) or None
+        self._duplicate = duplicate
+
+    def send_again(self, write: Callable[[int, Sent, bool], None], room: int) -> None:
+        """Send again up to `room` of what a reconnect left over."""
+        waiting = self._resend
+        while waiting and room > 0:
+            packet_id = waiting.pop()
+            write(packet_id, self._waiting[packet_id], self._duplicate)
+            room -= 1
+        if not waiting:
+            self._resend = None
+
+    @property
+    def resending(self) -> bool:
+        return self._resend is not None
 
     def clear(self) -> None:
         """Forget every message."""
-        self._used.difference_update(self._waiting)
         self._waiting.clear()
-        self._resend.clear()
+        self._resend = None

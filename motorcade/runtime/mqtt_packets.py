@@ -1,27 +1,48 @@
-"""MQTT 5 packets on the hot path, as pure functions: PUBLISH and acknowledgements, both ways.
+"""MQTT 5 packets as pure functions: what a client writes and what it reads.
 
-gmqtt's own handling parses and logs every packet at several times the cost, answers PUBLISH before
-anybody has taken the message and never reads a PUBACK's reason code. Its property table is used.
+gmqtt's own builders cost several times as much and take the length of a text for its length in
+bytes; its handler answers PUBLISH before anybody has taken the message and never reads a PUBACK's
+reason code. Its table of properties is used.
 """
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from gmqtt.mqtt.package import PackageFactory
 from gmqtt.mqtt.property import Property
-from gmqtt.mqtt.utils import pack_variable_byte_integer, unpack_variable_byte_integer
+from gmqtt.mqtt.utils import unpack_variable_byte_integer
 
 from motorcade.fleet.errors import DecodeError
 
 Properties = dict[str, Any]
 
-DUP = 0x08
+CONNACK = 0x20
+PUBLISH = 0x30
+PUBACK = 0x40
+SUBACK = 0x90
+DISCONNECT = 0xE0
+PINGREQ = b"\xc0\0"
+
+_CONNECT = 0x10
+_SUBSCRIBE = 0x82
+_DUP = 0x08
+_QOS_1 = 0x02
 _RETAIN = 0x01
-_PUBLISH = 0x30
+_CLEAN_START = 0x02
+_WILL = 0x04
+_WILL_RETAIN = 0x20
+_PASSWORD = 0x40
+_USERNAME = 0x80
+#: Retained messages come with a new subscription only (MQTT 5, 3.8.3.1).
+_RETAIN_IF_NEW = 0x10
+_MQTT_5 = b"\0\x04MQTT\x05"
 _PUBACK_2 = 0x4002  # PUBACK of remaining length 2: reason code 0 may be left out (MQTT 5, 3.4.2.1)
 _TWO_WORDS = struct.Struct("!HH")
+_WORD = struct.Struct("!H")
+_FLAGS_KEEPALIVE = struct.Struct("!BH")
+_TOPIC_ALIAS = struct.Struct("!BH")
+_TOPIC_ALIAS_ID = 0x23
 _NO_PROPERTIES: Properties = {}
 
 
@@ -47,6 +68,19 @@ class Publish(NamedTuple):
     topic: str
     payload: bytes
     properties: Properties
+
+
+class WillMessage(NamedTuple):
+    """What CONNECT carries of a will; properties are encoded."""
+
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+    properties: bytes
+
+
+# -- what a client reads -------------------------------------------------------------------------
 
 
 def parse_publish(first_byte: int, body: bytes) -> Publish:
@@ -108,23 +142,66 @@ def parse_puback(body: bytes) -> tuple[int, int]:
     return body[0] << 8 | body[1], body[2] if len(body) > 2 else 0
 
 
-def publish(
-    topic: str, payload: bytes, packet_id: int, *, retain: bool, properties: Properties
+# -- what a client writes ------------------------------------------------------------------------
+
+
+def connect(
+    client_id: str,
+    *,
+    clean_start: bool,
+    keepalive_s: int,
+    properties: bytes,
+    will: WillMessage | None = None,
+    username: str | None = None,
+    password: str | None = None,
 ) -> bytes:
-    """A PUBLISH packet; packet id 0 means QoS 0, any other QoS 1."""
-    block = _encode_properties(tuple(properties.items())) if properties else b"\0"
-    name = topic.encode()
-    head = len(name).to_bytes(2, "big") + name
+    """A CONNECT packet; `properties` are encoded."""
+    flags = _CLEAN_START if clean_start else 0
+    parts = [properties, _text(client_id)]
+    if will is not None:
+        flags |= _WILL | will.qos << 3 | (_WILL_RETAIN if will.retain else 0)
+        parts += (will.properties, _text(will.topic), _WORD.pack(len(will.payload)), will.payload)
+    if username is not None:
+        flags |= _USERNAME
+        parts.append(_text(username))
+    if password is not None:
+        flags |= _PASSWORD
+        parts.append(_text(password))
+    body = b"".join((_MQTT_5, _FLAGS_KEEPALIVE.pack(flags, keepalive_s), *parts))
+    return _fixed_header(_CONNECT, len(body)) + body
+
+
+def subscribe(packet_id: int, filters: Sequence[str], qos: int) -> bytes:
+    """A SUBSCRIBE packet that asks for retained messages with new subscriptions only."""
+    options = bytes((_RETAIN_IF_NEW | qos,))
+    parts = [part for name in filters for part in (_text(name), options)]
+    body = b"".join((_WORD.pack(packet_id), b"\0", *parts))
+    return _fixed_header(_SUBSCRIBE, len(body)) + body
+
+
+def disconnect(reason_code: int) -> bytes:
+    """A DISCONNECT packet."""
+    return bytes((DISCONNECT, 2, reason_code, 0))
+
+
+def publish(
+    topic: bytes,
+    payload: bytes,
+    packet_id: int,
+    retain: bool,
+    properties: bytes,
+    duplicate: bool = False,
+) -> bytes:
+    """A PUBLISH packet; packet id 0 means QoS 0, any other QoS 1. `properties` are encoded."""
+    first = PUBLISH | retain | (_DUP if duplicate else 0)
+    size = 2 + len(topic) + len(properties) + len(payload)
     if packet_id:
-        head += packet_id.to_bytes(2, "big")
-    size = len(head) + len(block) + len(payload)
-    first = _PUBLISH | (0x02 if packet_id else 0) | (_RETAIN if retain else 0)
-    length = (
-        bytes((first, size))
-        if size < 128
-        else bytes((first,)) + bytes(pack_variable_byte_integer(size))
-    )
-    return b"".join((length, head, block, payload))
+        first |= _QOS_1
+        size += 2
+        middle = _WORD.pack(packet_id) + properties
+    else:
+        middle = properties
+    return b"".join((_fixed_header(first, size), _WORD.pack(len(topic)), topic, middle, payload))
 
 
 def pubacks(packet_ids: Iterable[int]) -> bytes:
@@ -133,8 +210,48 @@ def pubacks(packet_ids: Iterable[int]) -> bytes:
     return b"".join([pack(_PUBACK_2, packet_id) for packet_id in packet_ids])
 
 
+def encode_properties(properties: Mapping[str, Any]) -> bytes:
+    """Properties by name as a packet carries them, with their length.
+
+    Raises:
+        TypeError: a name is not an MQTT 5 property.
+    """
+    return _encode_properties(tuple(properties.items())) if properties else b"\0"
+
+
+def with_alias(alias: int, properties: bytes) -> bytes:
+    """Encoded properties and a topic alias."""
+    block = _block(properties)[0]
+    size = _variable_integer(len(block) + _TOPIC_ALIAS.size)
+    return size + _TOPIC_ALIAS.pack(_TOPIC_ALIAS_ID, alias) + block
+
+
+def _text(text: str) -> bytes:
+    data = text.encode()
+    return _WORD.pack(len(data)) + data
+
+
+def _fixed_header(first_byte: int, size: int) -> bytes:
+    if size < 0x80:
+        return bytes((first_byte, size))
+    if size < 0x4000:
+        return bytes((first_byte, size & 0x7F | 0x80, size >> 7))
+    return bytes((first_byte,)) + _variable_integer(size)
+
+
+def _variable_integer(number: int) -> bytes:
+    data = bytearray()
+    while number >= 0x80:
+        data.append(number & 0x7F | 0x80)
+        number >>= 7
+    data.append(number)
+    return bytes(data)
+
+
 def _block(data: bytes) -> tuple[bytes, bytes]:
     """Split off a property block: (block, what follows)."""
+    length: int
+    rest: bytes
     length, rest = unpack_variable_byte_integer(data)
     return rest[:length], rest[length:]
 
@@ -161,7 +278,10 @@ def _properties(block: bytes) -> Properties:
 
 @lru_cache(maxsize=1024)
 def _encode_properties(items: tuple[tuple[str, Any], ...]) -> bytes:
-    for name, _ in items:
-        if Property.factory(name=name) is None:
+    block = bytearray()
+    for name, value in items:
+        kind = Property.factory(name=name)
+        if kind is None:
             raise TypeError(f"{name!r} is not an MQTT 5 property")
-    return bytes(PackageFactory._build_properties_data(dict(items), 5))
+        block += kind.dumps(value)
+    return _variable_integer(len(block)) + bytes(block)

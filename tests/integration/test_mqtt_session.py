@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from motorcade.fleet.errors import UnreachableError
-from motorcade.runtime import mqtt
+from motorcade.runtime import mqtt, mqtt_link
 from motorcade.runtime.mqtt import (
     MqttOffline,
     MqttSession,
@@ -58,8 +58,8 @@ class Inbox:
 
 @pytest.fixture(autouse=True)
 def quick_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mqtt, "_BACKOFF_BASE_S", 0.05)
-    monkeypatch.setattr(mqtt, "_BACKOFF_CAP_S", 0.2)
+    monkeypatch.setattr(mqtt_link, "_BACKOFF_BASE_S", 0.05)
+    monkeypatch.setattr(mqtt_link, "_BACKOFF_CAP_S", 0.2)
 
 
 async def test_a_message_crosses_with_its_properties_and_both_sides_are_acknowledged(
@@ -215,10 +215,10 @@ async def test_packet_ids_do_not_leak_over_many_lost_connections(
         pause(own_mosquitto.nodes[0])
         for _ in range(10):
             car.publish(f"{unique}/t", b"x")
-        car._connection.abort()
+        car.cut()
         resume(own_mosquitto.nodes[0])
         await until(lambda n=round_: car.generation == n and car.in_flight == 0)
-    assert car._outbox.ids_in_use == 0
+    assert len(car._outbox) == 0
     await car.disconnect()
 
 
@@ -250,7 +250,7 @@ async def test_two_clients_of_one_id_do_not_fight_faster_and_faster(
     mosquitto: BrokerServer, unique: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # mosquitto closes the older connection without 0x8E, so only the back-off restrains them.
-    monkeypatch.setattr(mqtt, "_BACKOFF_CAP_S", 60)
+    monkeypatch.setattr(mqtt_link, "_BACKOFF_CAP_S", 60)
     monkeypatch.setattr(random, "uniform", lambda low, high: high)
     rivals = [
         MqttSession(f"car-{unique}", mosquitto.endpoints[0], clean_start=True) for _ in range(2)
@@ -321,7 +321,7 @@ async def test_publishing_beyond_the_brokers_limits_raises_and_takes_no_packet_i
             car.publish(f"{unique}/t", b"x")
         with pytest.raises(MqttWindowFull):
             car.publish(f"{unique}/t", b"x")
-        assert car._outbox.ids_in_use == car._outbox.window == car.in_flight
+        assert len(car._outbox) == car._outbox.window == car.in_flight
     finally:
         resume(own_mosquitto.nodes[0])
     await until(lambda: car.in_flight == 0)
@@ -353,7 +353,7 @@ async def test_a_session_binds_the_source_address_it_is_given() -> None:
 
     server = await asyncio.start_server(look, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    car = MqttSession("car", f"127.0.0.1:{port}", clean_start=True, local_address="127.0.0.7")
+    car = MqttSession("car", f"127.0.0.1:{port}", clean_start=True, source_address="127.0.0.7")
     with pytest.raises(UnreachableError):
         await car.connect(5)
     assert peers == ["127.0.0.7"]
