@@ -19,7 +19,8 @@ from motorcade.fleet.errors import MotorcadeError, SettingsError
 from motorcade.fleet.mqtt_topics import Slot, slots
 from motorcade.fleet.settings import ProcessSettings
 from motorcade.runtime.kafka import MAX_REQUEST_BYTES, started
-from motorcade.runtime.mqtt import Credentials, MqttSession, Properties
+from motorcade.runtime.mqtt import MqttSession, Properties
+from motorcade.runtime.mqtt_options import access
 from motorcade.runtime.service import Service, run
 from motorcade.streaming.lane import Held, Lane, Receipts
 from motorcade.streaming.routes import TOPIC_OF_KIND, Headers, route
@@ -84,6 +85,7 @@ class Bridge:
     def __init__(self, service: Service, settings: Settings, producer: AIOKafkaProducer) -> None:
         self._service = service
         self._settings = settings
+        self._access = access(settings)
         self._producer = producer
         self._held = Held(
             settings.bridge_held_bytes,
@@ -140,7 +142,7 @@ class Bridge:
             clean_start=False,
             session_expiry_s=settings.bridge_session_expiry_s,
             receive_maximum=settings.bridge_receive_maximum,
-            credentials=Credentials.load(settings.mqtt_credentials),
+            **self._access,
         )
         part = f"slot {slot.number} at {session.endpoint}"
         self._service.ready(part, False)

@@ -40,7 +40,8 @@ from motorcade.runtime.kafka import (
     producer,
     started,
 )
-from motorcade.runtime.mqtt import Credentials, MqttOffline, MqttSession, MqttWindowFull
+from motorcade.runtime.mqtt import MqttOffline, MqttSession, MqttWindowFull
+from motorcade.runtime.mqtt_options import Access, access
 from motorcade.runtime.service import Service, run
 from motorcade.streaming.dispatch_rules import Commands, Delivery, Key, Schedule, command_for
 from motorcade.streaming.malformed import Malformed
@@ -221,19 +222,17 @@ class Sender:
         self._clustered = settings.brokers_clustered
         #: Commands whose PUBACK is awaited, by session and packet id.
         self._awaited: dict[tuple[MqttSession, int], Key] = {}
-        credentials = Credentials.load(settings.mqtt_credentials)
+        shared = access(settings)
         # Nothing is subscribed, so no session needs to be found again: a name of this life's own
         # keeps two dispatchers from throwing each other out.
         life = uuid.uuid4().hex[:8]
         self._sessions = [
-            self._session(f"dispatch-{number}-{life}", endpoint, credentials)
+            self._session(f"dispatch-{number}-{life}", endpoint, shared)
             for number, endpoint in enumerate(settings.brokers)
         ]
 
-    def _session(
-        self, client_id: str, endpoint: str, credentials: Credentials | None
-    ) -> MqttSession:
-        session = MqttSession(client_id, endpoint, clean_start=True, credentials=credentials)
+    def _session(self, client_id: str, endpoint: str, shared: Access) -> MqttSession:
+        session = MqttSession(client_id, endpoint, clean_start=True, **shared)
         session.on_puback = self._on_puback
         session.on_connected = lambda *_: self._say_ready()
         session.on_disconnected = lambda *_: self._say_ready()
