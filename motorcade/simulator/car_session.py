@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 from motorcade.fleet import messages, mqtt_topics
 from motorcade.fleet.errors import DecodeError, UnreachableError
 from motorcade.runtime.mqtt import (
-    Credentials,
     MqttOffline,
     MqttRefused,
     MqttSession,
@@ -20,6 +19,7 @@ from motorcade.runtime.mqtt import (
     MqttWindowFull,
     Will,
 )
+from motorcade.runtime.mqtt_options import Access
 from motorcade.runtime.mqtt_packets import Properties
 from motorcade.simulator.ledger import Boot, DtcRecord
 from motorcade.simulator.measures import Measures
@@ -44,6 +44,7 @@ class CarKit:
     Attributes:
         in_flight: unacknowledged messages of a car on the wire.
         buffer: telemetry a car keeps while it cannot send.
+        access: how the broker is reached: TLS and credentials.
         now_ms: the wall clock, milliseconds since 1970.
     """
 
@@ -51,7 +52,7 @@ class CarKit:
     in_flight: int
     buffer: int
     keepalive_s: int
-    credentials: Credentials | None
+    access: Access
     measures: Measures
     now_ms: Callable[[], int]
 
@@ -110,7 +111,7 @@ class CarSession:
             clean_start=True,
             keepalive_s=kit.keepalive_s,
             will=None,
-            credentials=kit.credentials,
+            **kit.access,
         )
         self._set_will()
         session.on_connected = self._connected

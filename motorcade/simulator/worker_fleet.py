@@ -18,7 +18,7 @@ import numpy as np
 
 from motorcade.fleet.arrays import Ints
 from motorcade.fleet.telemetry import TelemetryColumns, TelemetryJson
-from motorcade.runtime.mqtt import Credentials
+from motorcade.runtime.mqtt_options import access
 from motorcade.simulator import ledger
 from motorcade.simulator.blocks import CarBlock, block_of
 from motorcade.simulator.car_session import CarKit, CarSession
@@ -79,7 +79,7 @@ class WorkerFleet:
             in_flight=settings.in_flight,
             buffer=settings.buffer,
             keepalive_s=settings.keepalive_s,
-            credentials=Credentials.load(settings.mqtt_credentials),
+            access=access(settings),
             measures=self._measures,
             now_ms=_wall_ms,
         )

@@ -8,6 +8,7 @@ import pytest
 
 from motorcade.fleet import messages
 from motorcade.fleet.messages import CommandRequest, VehicleStatus
+from motorcade.runtime.mqtt_options import Access
 from motorcade.simulator import car_session
 from motorcade.simulator.car_session import CarKit, CarSession
 from motorcade.simulator.measures import Measures
@@ -94,7 +95,7 @@ def car(monkeypatch: pytest.MonkeyPatch, measures: Measures) -> CarSession:
         in_flight=2,
         buffer=3,
         keepalive_s=60,
-        credentials=None,
+        access=Access(tls=None, credentials=None),
         measures=measures,
         now_ms=lambda: NOW_MS,
     )
