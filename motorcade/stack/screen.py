@@ -21,6 +21,7 @@ _EVENTS = 8
 class LiveFrame:
     """Something that redraws itself on a terminal; where there is none, its owner prints lines."""
 
+    # rich renders once at construction: an owner has its fields before it calls this.
     def __init__(self, console: Console, render: Callable[[], RenderableType]) -> None:
         self.console = console
         self._live = Live(
@@ -69,10 +70,10 @@ class Screen(LiveFrame):
     """Shows stages, figures and events; lines instead of a live screen where none is possible."""
 
     def __init__(self, console: Console) -> None:
-        super().__init__(console, self._render)
         self._stages: list[Stage] = []
         self._figures: dict[str, str] = {}
         self._events: deque[Text] = deque(maxlen=_EVENTS)
+        super().__init__(console, self._render)
 
     def plan(self, *titles: str) -> None:
         """Say beforehand what is going to happen."""

@@ -44,8 +44,8 @@ class Parts(LiveFrame):
     """
 
     def __init__(self, console: Console) -> None:
-        super().__init__(console, self._render)
         self._parts: dict[str, tuple[PartUpdate, float]] = {}
+        super().__init__(console, self._render)
 
     def update(self, part: PartUpdate) -> None:
         """Takes a part's news."""
