@@ -24,6 +24,8 @@ _DAY_MS = 24 * 3600 * 1000
 SOURCE_HEADER = "source"
 #: Header of a raw record whose MQTT topic is not the canonical one of its key.
 MQTT_TOPIC_HEADER = "mqtt.topic"
+#: Header of a record that `motorcade generate` wrote, and no car sent.
+GENERATED_HEADER = "generated"
 #: Header of a refined record that arrived after a newer one of the same car.
 LATE_HEADER = "late"
 

@@ -71,6 +71,9 @@ DEFAULT_DURATION_S: dict[WearKind, float] = {
     WearKind.DRIVESHAFT_SHOCK: 2.0 * 3600,
 }
 
+#: Event time that a car still drives after its diagnosis reported a failure, until it is parked.
+LIMP_MS = 60_000
+
 #: Severity = share of the time ** exponent. Above 1: damage feeds on itself.
 CONVEXITY = 1.25
 

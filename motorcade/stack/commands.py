@@ -20,6 +20,7 @@ from motorcade.stack import (
     checks,
     contract_cli,
     dlq_cli,
+    generate_cli,
     processes,
     scenarios_cli,
     show,
@@ -55,6 +56,7 @@ app = typer.Typer(
 app.command("demo")(demo)
 app.command("topics")(contract_cli.topics)
 app.command("contract")(contract_cli.contract)
+app.command("generate")(generate_cli.generate_set)
 
 console = Console(stderr=True)
 
