@@ -78,7 +78,7 @@ def test_every_message_is_accounted_for(ran: Ran) -> None:
     for lost in ("acknowledged_missing", "unaccounted", "invented", "unpredicted", "reordered"):
         assert accounts[lost] == 0, lost
     assert accounts["quarantined_by_rule"] == {}
-    assert ran.verdict["broker_drops"] == 0
+    assert ran.verdict["broker"]["drops"] == 0
 
 
 def test_recorded_drives_are_not_scored_because_they_lack_most_signals(ran: Ran) -> None:

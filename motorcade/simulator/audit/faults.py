@@ -5,13 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from motorcade.fleet.messages import AlertAction, CommandState
-from motorcade.simulator.audit.records import (
-    AlertRecord,
-    DtcRecord,
-    RefinedRecords,
-    ResponseRecord,
-)
+from motorcade.fleet.messages import Alert, AlertAction, CommandState
+from motorcade.simulator.audit.records import AlertRecord, DtcRecord, ResponseRecord
 
 _DAY_MS = 24 * 3600 * 1000
 _MINUTE_MS = 60 * 1000
@@ -29,30 +24,21 @@ class Announcement:
 
 @dataclass(frozen=True)
 class FaultAccounts:
-    """Failures and alerts of a run; healthy_vehicle_days is event time driven without a fault."""
+    """Failures and alerts of a run; healthy_vehicle_days is event time driven without a fault.
 
-    announcements: tuple[Announcement, ...]
-    raised: int
-    raised_twice: int
-    false_alerts: int
-    healthy_vehicle_days: float
-    answered: int
-    #: Alert records raised for which the car answered SUCCEEDED: (alert ingested, answer ingested).
-    answers_ms: tuple[tuple[int, int], ...]
+    median_lead_minutes is of the announced failures, None when none was. raised counts distinct
+    alerts, answered those for which the car answered SUCCEEDED.
+    """
 
-    @property
-    def failures(self) -> int:
-        return len(self.announcements)
-
-    @property
-    def announced(self) -> int:
-        return sum(a.lead_minutes is not None for a in self.announcements)
-
-    @property
-    def median_lead_minutes(self) -> float:
-        """Median lead of the announced failures; NaN when none was."""
-        leads = [a.lead_minutes for a in self.announcements if a.lead_minutes is not None]
-        return float(np.median(leads)) if leads else float("nan")
+    announcements: tuple[Announcement, ...] = ()
+    failures: int = 0
+    announced: int = 0
+    median_lead_minutes: float | None = None
+    raised: int = 0
+    raised_twice: int = 0
+    false_alerts: int = 0
+    healthy_vehicle_days: float = 0.0
+    answered: int = 0
 
 
 def account_faults(
@@ -61,8 +47,8 @@ def account_faults(
     alerts: Sequence[AlertRecord],
     responses: Sequence[ResponseRecord],
     command_of: Mapping[str, str],
-    refined: RefinedRecords,
-) -> FaultAccounts:
+    driven: Mapping[str, tuple[int, int]],
+) -> tuple[FaultAccounts, list[int]]:
     """Judge alerts by the truth.
 
     Args:
@@ -71,7 +57,10 @@ def account_faults(
         alerts: every record of `alerts`.
         responses: every record of `commands.status`.
         command_of: id of the command of each alert id.
-        refined: gives how long healthy cars drove.
+        driven: event time of the first and the last refined message, by VIN.
+
+    Returns:
+        The account, and milliseconds from each answered alert's record to the answer's.
     """
     raised = [a for a in alerts if a.alert.action is AlertAction.RAISED]
     distinct = {a.alert.id: a for a in reversed(raised)}
@@ -80,13 +69,16 @@ def account_faults(
         for a in distinct.values()
         if a.alert.vin not in onsets or a.alert.time < onsets[a.alert.vin]
     ]
+    of_car: dict[str, list[Alert]] = {}
+    for a in distinct.values():
+        of_car.setdefault(a.alert.vin, []).append(a.alert)
     announcements = []
     for record in {r.dtc.vin: r for r in reversed(dtcs)}.values():
         dtc = record.dtc
         leads = [
-            (dtc.time - a.alert.time) / _MINUTE_MS
-            for a in distinct.values()
-            if a.alert.vin == dtc.vin and onsets.get(dtc.vin, 0) <= a.alert.time < dtc.time
+            (dtc.time - alert.time) / _MINUTE_MS
+            for alert in of_car.get(dtc.vin, ())
+            if onsets.get(dtc.vin, 0) <= alert.time < dtc.time
         ]
         announcements.append(Announcement(dtc.vin, dtc.kind, dtc.code, max(leads, default=None)))
     succeeded = {
@@ -95,32 +87,28 @@ def account_faults(
         if r.response.status is CommandState.SUCCEEDED
     }
     answers = [
-        (a.ingested, succeeded[command_of[i]])
+        succeeded[command_of[i]] - a.ingested
         for i, a in distinct.items()
         if command_of.get(i) in succeeded
     ]
-    return FaultAccounts(
+    leads = [a.lead_minutes for a in announcements if a.lead_minutes is not None]
+    account = FaultAccounts(
         announcements=tuple(sorted(announcements, key=lambda a: a.vin)),
+        failures=len(announcements),
+        announced=len(leads),
+        median_lead_minutes=float(np.median(leads)) if leads else None,
         raised=len(distinct),
         raised_twice=len(raised) - len(distinct),
         false_alerts=len(false),
-        healthy_vehicle_days=_healthy_days(onsets, refined),
+        healthy_vehicle_days=_healthy_days(onsets, driven),
         answered=len(answers),
-        answers_ms=tuple(answers),
     )
+    return account, answers
 
 
-def _healthy_days(onsets: Mapping[str, int], refined: RefinedRecords) -> float:
+def _healthy_days(onsets: Mapping[str, int], driven: Mapping[str, tuple[int, int]]) -> float:
     """Event time between a car's first and last message, up to the onset of its fault, summed."""
-    if not len(refined.vin):
-        return 0.0
-    vins, car = np.unique(refined.vin, return_inverse=True)
-    first = np.full(len(vins), np.iinfo(np.int64).max)
-    last = np.zeros(len(vins), dtype=np.int64)
-    np.minimum.at(first, car, refined.time)
-    np.maximum.at(last, car, refined.time)
-    for position, vin in enumerate(vins.tolist()):
-        onset = onsets.get(vin.decode("ascii"))
-        if onset is not None:
-            last[position] = max(first[position], min(last[position], onset))
-    return float((last - first).sum()) / _DAY_MS
+    total = 0
+    for vin, (first, last) in driven.items():
+        total += max(0, min(last, onsets.get(vin, last)) - first)
+    return total / _DAY_MS

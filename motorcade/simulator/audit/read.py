@@ -1,15 +1,11 @@
-"""Reads the topics of a run into columns, up to the ends at the time of the call."""
+"""Reads the topics of a run in batches of columns, up to the ends at the time of the call."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 
 from motorcade.fleet import topics
-from motorcade.fleet.arrays import Ints
-from motorcade.fleet.avro import PREDICTIONS_SUBJECT, TELEMETRY_SUBJECT
-from motorcade.fleet.catalogue import Catalogue
 from motorcade.fleet.errors import DecodeError
 from motorcade.fleet.messages import (
     Alert,
@@ -17,160 +13,174 @@ from motorcade.fleet.messages import (
     CommandResponse,
     DiagnosticTroubleCode,
     Message,
+    VehicleStatus,
     decode,
 )
 from motorcade.fleet.predictions import PredictionAvro
 from motorcade.fleet.settings import ProcessSettings
-from motorcade.fleet.source import source_of
+from motorcade.fleet.source import Source, source_of
 from motorcade.fleet.telemetry import TelemetryAvro
-from motorcade.runtime.kafka import Record, read_all
-from motorcade.runtime.registry import schema_id
+from motorcade.runtime.kafka import (
+    Record,
+    TopicPartition,
+    consumer,
+    partitions_of,
+    read_all,
+    started,
+)
+from motorcade.simulator.audit.payloads import Payloads
 from motorcade.simulator.audit.records import (
     AlertRecord,
     DtcRecord,
-    PredictionRecords,
-    QuarantinedRecords,
-    RawRecords,
-    RefinedRecords,
+    PredictionBatch,
+    QuarantinedBatch,
+    RawBatch,
+    RefinedBatch,
     ResponseRecord,
-    place,
 )
 
 #: Dead-letter header that names the broken rule.
 _RULE_HEADER = "__connect.errors.class.name"
 
-Progress = Callable[[int], None]
+#: First offset of the run in each partition, by topic and partition; 0 where none is given.
+Since = Mapping[tuple[str, int], int]
+#: Told of each topic as it is read: its name and how many more records.
+OnRead = Callable[[str, int], None]
 
 
-class _Identity(msgspec.Struct, gc=False):
-    """The identity alone: unlike refine, the audit reads it from messages that break a rule."""
+async def ends(settings: ProcessSettings, names: Iterable[str]) -> dict[tuple[str, int], int]:
+    """Where each topic ends now: taken before a run, it is the run's `since`.
 
-    boot: int
-    seq: int
-    due: int = -1
+    Raises:
+        MotorcadeError: Kafka does not answer, or has no such topic.
+    """
+    async with started(consumer(settings), settings) as client:
+        found = await client.end_offsets(
+            [TopicPartition(n, p) for n in names for p in await partitions_of(client, n)]
+        )
+    return {(tp.topic, tp.partition): end for tp, end in found.items()}
 
 
-async def read_raw(settings: ProcessSettings, progress: Progress) -> RawRecords:
-    """`telemetry.raw` in full."""
-    decoder = msgspec.json.Decoder(_Identity)
-    vins: list[bytes] = []
-    numbers: list[tuple[int, int, int, int, int, int, int]] = []
-    async for batch in read_all(settings, [topics.RAW]):
-        for record in batch:
-            boot = seq = due = -1
-            try:
-                identity = decoder.decode(record.value or b"")
-                if (
-                    0 <= identity.boot < 2**62
-                    and 0 < identity.seq < 2**30
-                    and abs(identity.due) < 2**62
-                ):
-                    boot, seq, due = identity.boot, identity.seq, identity.due
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                pass  # without identity; accounted for by its place
-            vins.append(record.key or b"")
-            numbers.append(
-                (
-                    record.partition,
-                    record.offset,
-                    boot,
-                    seq,
-                    due,
-                    hash(record.value),
-                    record.timestamp,
-                )
+@dataclass(frozen=True)
+class PartitionReader:
+    """The topics of one partition.
+
+    Args:
+        settings: where Kafka is.
+        partition: which one.
+        since: the run's first offsets; what derives from records before them is left out too.
+        on_read: told of progress.
+    """
+
+    settings: ProcessSettings
+    partition: int
+    since: Since
+    on_read: OnRead
+
+    async def raw(self, topic: str, payloads: Payloads) -> AsyncIterator[RawBatch]:
+        """The raw topic."""
+        async for records in self._records(topic):
+            yield payloads.read(records)
+
+    async def quarantined(self) -> AsyncIterator[QuarantinedBatch]:
+        """`telemetry.dlq`."""
+        async for records in self._records(topics.DLQ):
+            mine = self._with_sources(records, topics.RAW)
+            yield QuarantinedBatch(
+                np.array([source.place for _, source in mine], dtype=np.int64),
+                [_rule(record) for record, _ in mine],
             )
-        progress(len(batch))
-    columns = np.array(numbers, dtype=np.int64).reshape(len(numbers), 7).T
-    partition, offset, boots, seqs, dues, digest, ingested = columns
-    return RawRecords(
-        place(partition, offset),
-        np.array(vins, dtype="S17"),
-        boots,
-        seqs,
-        dues,
-        digest,
-        ingested,
-    )
+
+    async def refined(self, codec: TelemetryAvro) -> AsyncIterator[RefinedBatch]:
+        """`telemetry`."""
+        async for records in self._records(topics.TELEMETRY):
+            mine = self._with_sources(records, topics.RAW)
+            if not mine:
+                continue
+            columns = codec.decode([record.value or b"" for record, _ in mine])
+            yield RefinedBatch(
+                np.array([record.offset for record, _ in mine], dtype=np.int64),
+                np.array([source.place for _, source in mine], dtype=np.int64),
+                columns.vin.tolist(),
+                columns.boot,
+                columns.seq,
+                columns.time,
+                # The source stands first; most records carry no other header.
+                np.array([len(r.headers) > 1 and _is_late(r) for r, _ in mine], dtype=bool),
+            )
+
+    async def predictions(self, codec: PredictionAvro) -> AsyncIterator[PredictionBatch]:
+        """`predictions`."""
+        first = self.since.get((topics.TELEMETRY, self.partition), 0)
+        async for records in self._records(topics.PREDICTIONS):
+            columns = codec.decode([record.value or b"" for record in records])
+            ingested = np.array([record.timestamp for record in records], dtype=np.int64)
+            # A prediction of another partition's record has no place here: it shows as invented.
+            source = np.where(columns.partition == self.partition, columns.offset, -1)
+            mine = (source < 0) | (source >= first)
+            yield PredictionBatch(
+                source[mine], columns.score[mine], columns.due[mine], ingested[mine]
+            )
+
+    async def _records(self, topic: str) -> AsyncIterator[list[Record]]:
+        start = {TopicPartition(topic, self.partition): self.since.get((topic, self.partition), 0)}
+        async for records in read_all(
+            self.settings, [topic], partitions=[self.partition], starts=start
+        ):
+            yield records
+            self.on_read(topic, len(records))
+
+    def _with_sources(self, records: list[Record], topic: str) -> list[tuple[Record, Source]]:
+        """Records with their sources, less those that derive from what was before the run."""
+        first = self.since.get((topic, self.partition), 0)
+        found = []
+        for record in records:
+            source = source_of(record.headers)
+            if source is None or source.partition != self.partition:
+                raise DecodeError(
+                    f"{record.topic} partition {record.partition} offset {record.offset} does "
+                    "not say where in its own partition it comes from."
+                )
+            if source.offset >= first:
+                found.append((record, source))
+        return found
 
 
-async def read_refined(
-    settings: ProcessSettings, catalogue: Catalogue, progress: Progress
-) -> RefinedRecords:
-    """`telemetry` in full."""
-    codec = TelemetryAvro(catalogue, await schema_id(settings, catalogue, TELEMETRY_SUBJECT))
-    rows = _Rows()
-    parts: list[tuple[Any, ...]] = []
-    late: list[bool] = []
-    async for batch in read_all(settings, [topics.TELEMETRY]):
-        rows.add(batch)
-        columns = codec.decode([record.value or b"" for record in batch])
-        parts.append((columns.vin, columns.boot, columns.seq, columns.time))
-        late += [any(n == topics.LATE_HEADER for n, _ in record.headers) for record in batch]
-        progress(len(batch))
-    vin, boot, seq, time = _joined(parts, ("S17", np.int64, np.int64, np.int64))
-    return RefinedRecords(
-        rows.places(), rows.sources(), vin, boot, seq, time, np.array(late, dtype=bool)
-    )
+async def read_alerts(settings: ProcessSettings, since: Since) -> list[AlertRecord]:
+    """`alerts`, in order per car."""
+    found = await _messages(settings, topics.ALERTS, Alert, since)
+    return [AlertRecord(ingested, alert) for ingested, alert in found]
 
 
-async def read_quarantined(settings: ProcessSettings, progress: Progress) -> QuarantinedRecords:
-    """`telemetry.dlq` in full."""
-    rows = _Rows()
-    rules: list[str] = []
-    async for batch in read_all(settings, [topics.DLQ]):
-        rows.add(batch)
-        for record in batch:
-            headers = dict(record.headers)
-            rules.append(headers.get(_RULE_HEADER, b"unknown").decode())
-        progress(len(batch))
-    return QuarantinedRecords(rows.sources(), tuple(rules))
-
-
-async def read_predictions(
-    settings: ProcessSettings, catalogue: Catalogue, progress: Progress
-) -> PredictionRecords:
-    """`predictions` in full."""
-    codec = PredictionAvro(catalogue, await schema_id(settings, catalogue, PREDICTIONS_SUBJECT))
-    parts: list[tuple[Any, ...]] = []
-    async for batch in read_all(settings, [topics.PREDICTIONS]):
-        columns = codec.decode([record.value or b"" for record in batch])
-        parts.append((place(columns.partition, columns.offset), columns.score, columns.version))
-        progress(len(batch))
-    source, score, version = _joined(parts, (np.int64, np.float64, np.int64))
-    return PredictionRecords(source, score, version)
-
-
-async def read_alerts(settings: ProcessSettings) -> list[AlertRecord]:
-    """`alerts` in full, in order per car."""
-    return [
-        AlertRecord(ingested, alert)
-        for ingested, alert in await _messages(settings, topics.ALERTS, Alert)
-    ]
-
-
-async def read_responses(settings: ProcessSettings) -> list[ResponseRecord]:
-    """`commands.status` in full."""
-    found = await _messages(settings, topics.COMMANDS_STATUS, CommandResponse)
+async def read_responses(settings: ProcessSettings, since: Since) -> list[ResponseRecord]:
+    """`commands.status`."""
+    found = await _messages(settings, topics.COMMANDS_STATUS, CommandResponse, since)
     return [ResponseRecord(ingested, response) for ingested, response in found]
 
 
-async def read_commands(settings: ProcessSettings) -> list[CommandRequest]:
-    """`commands` in full."""
-    return [c for _, c in await _messages(settings, topics.COMMANDS, CommandRequest)]
+async def read_commands(settings: ProcessSettings, since: Since) -> list[CommandRequest]:
+    """`commands`."""
+    return [c for _, c in await _messages(settings, topics.COMMANDS, CommandRequest, since)]
 
 
-async def read_dtcs(settings: ProcessSettings) -> list[DtcRecord]:
-    """`vehicle.dtc` in full."""
-    found = await _messages(settings, topics.DTC, DiagnosticTroubleCode)
+async def read_dtcs(settings: ProcessSettings, since: Since) -> list[DtcRecord]:
+    """`vehicle.dtc`."""
+    found = await _messages(settings, topics.DTC, DiagnosticTroubleCode, since)
     return [DtcRecord(ingested, dtc) for ingested, dtc in found]
 
 
+async def read_endpoints(settings: ProcessSettings) -> dict[str, str]:
+    """The broker endpoint on which each car was last, by VIN, from `vehicle.status`."""
+    found = await _messages(settings, topics.STATUS, VehicleStatus, {})
+    return {status.vin: status.endpoint for _, status in found}
+
+
 async def _messages(
-    settings: ProcessSettings, topic: str, kind: type[Message]
+    settings: ProcessSettings, topic: str, kind: type[Message], since: Since
 ) -> list[tuple[int, Message]]:
     found = []
-    async for batch in read_all(settings, [topic]):
+    starts = {TopicPartition(*tp): offset for tp, offset in since.items() if tp[0] == topic}
+    async for batch in read_all(settings, [topic], starts=starts):
         for record in batch:
             try:
                 found.append((record.timestamp, decode(kind, record.value or b"")))
@@ -180,35 +190,12 @@ async def _messages(
     return found
 
 
-class _Rows:
-    """Places and sources of derived records, batch by batch."""
-
-    def __init__(self) -> None:
-        self._numbers: list[tuple[int, int, int, int]] = []
-
-    def add(self, batch: list[Record]) -> None:
-        for record in batch:
-            source = source_of(record.headers)
-            if source is None:
-                raise DecodeError(
-                    f"{record.topic} partition {record.partition} offset {record.offset} does "
-                    "not say where it comes from."
-                )
-            self._numbers.append((record.partition, record.offset, *source))
-
-    def _columns(self) -> Ints:
-        return np.array(self._numbers, dtype=np.int64).reshape(len(self._numbers), 4).T
-
-    def places(self) -> Ints:
-        partition, offset, _, _ = self._columns()
-        return place(partition, offset)
-
-    def sources(self) -> Ints:
-        _, _, partition, offset = self._columns()
-        return place(partition, offset)
+def _rule(record: Record) -> str:
+    for name, value in record.headers:
+        if name == _RULE_HEADER:
+            return str(value, "utf-8", "replace")
+    return "unknown"
 
 
-def _joined(parts: list[tuple[Any, ...]], kinds: tuple[Any, ...]) -> tuple[Any, ...]:
-    if not parts:
-        return tuple(np.zeros(0, dtype=kind) for kind in kinds)
-    return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+def _is_late(record: Record) -> bool:
+    return any(name == topics.LATE_HEADER for name, _ in record.headers)

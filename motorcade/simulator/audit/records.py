@@ -1,32 +1,24 @@
-"""What the audit reads from each topic, in columns."""
+"""What the audit reads from each topic: batches of columns, records of one partition in order."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from motorcade.fleet.arrays import Bools, Floats, Ids, Ints
+from motorcade.fleet.arrays import Bools, Floats, Ints
 from motorcade.fleet.messages import Alert, CommandResponse, DiagnosticTroubleCode
-
-#: Offsets stay below 2**48, so a place (partition, offset) is one integer.
-_OFFSET_BITS = 48
-
-
-def place(partition: Ints, offset: Ints) -> Ints:
-    """Partition and offset of records as one integer each, ordered by partition, then offset."""
-    return (partition.astype(np.int64) << _OFFSET_BITS) | offset
 
 
 @dataclass(frozen=True)
-class RawRecords:
-    """`telemetry.raw`, n records.
+class RawBatch:
+    """Samples of `telemetry.raw`, n of them.
 
-    place: of the record. vin: key (the id in the MQTT topic). boot, seq, due: from the payload,
-    -1 where it holds no identity. digest: 64-bit hash of the payload. ingested: Kafka timestamp,
-    wall-clock milliseconds.
+    place: offset and index within the record, see `motorcade.fleet.source.place`. vin: of the
+    record's key, which is the id in the MQTT topic. boot, seq, due: from the payload, -1 where it
+    holds no identity. digest: hash of the sample's bytes. ingested: Kafka timestamp, wall-clock
+    milliseconds.
     """
 
     place: Ints
-    vin: Ids
+    vin: Sequence[bytes]
     boot: Ints
     seq: Ints
     due: Ints
@@ -35,17 +27,17 @@ class RawRecords:
 
     @property
     def identified(self) -> Bools:
-        """Whether a record's payload holds (boot, seq)."""
+        """Whether a sample holds (boot, seq)."""
         return self.seq >= 0
 
 
 @dataclass(frozen=True)
-class RefinedRecords:
-    """`telemetry`, n records: source is the place in `telemetry.raw`, late the header's flag."""
+class RefinedBatch:
+    """Records of `telemetry`: source is the place in `telemetry.raw`, late the header's flag."""
 
-    place: Ints
+    offset: Ints
     source: Ints
-    vin: Ids
+    vin: Sequence[bytes]
     boot: Ints
     seq: Ints
     time: Ints
@@ -53,20 +45,21 @@ class RefinedRecords:
 
 
 @dataclass(frozen=True)
-class QuarantinedRecords:
-    """`telemetry.dlq`, n records: place in `telemetry.raw` and the rule that each broke."""
+class QuarantinedBatch:
+    """Records of `telemetry.dlq`: the place in `telemetry.raw` and the rule that each broke."""
 
     source: Ints
-    rule: tuple[str, ...]
+    rule: Sequence[str]
 
 
 @dataclass(frozen=True)
-class PredictionRecords:
-    """`predictions`, n records: source is the place in `telemetry`; score is NaN if not scored."""
+class PredictionBatch:
+    """Records of `predictions`: source is the offset in `telemetry`; score is NaN if not scored."""
 
     source: Ints
     score: Floats
-    version: Ints
+    due: Ints
+    ingested: Ints
 
 
 @dataclass(frozen=True)
@@ -95,27 +88,3 @@ class DtcRecord(Stamped):
     """A record of `vehicle.dtc`."""
 
     dtc: DiagnosticTroubleCode
-
-
-@dataclass(frozen=True)
-class Claims:
-    """What the cars claim of their messages: ranges of seq, first and last inclusive.
-
-    vin: (n,) S17; boot, first, last: (n,) int64.
-    """
-
-    vin: Ids
-    boot: Ints
-    first: Ints
-    last: Ints
-
-    def messages(self) -> tuple[Ids, Ints, Ints]:
-        """Every message of the ranges: vin, boot and seq."""
-        counts = self.last - self.first + 1
-        rows = np.repeat(np.arange(len(counts)), counts)
-        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        return self.vin[rows], self.boot[rows], self.first[rows] + within
-
-    def count(self) -> int:
-        """How many messages the ranges hold."""
-        return int((self.last - self.first + 1).sum())

@@ -1,19 +1,24 @@
-"""The verdict: thresholds first, PASS, FAIL or INVALID, then every figure; text and JSON."""
+"""The verdict: thresholds first, PASS, FAIL or INVALID, then every figure of the run."""
 
-import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-import numpy as np
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
+import msgspec
 
-from motorcade.fleet.arrays import Ints
 from motorcade.simulator.audit.faults import FaultAccounts
+from motorcade.simulator.audit.latency import Latency
+from motorcade.simulator.audit.limits import Limits
 from motorcade.simulator.audit.reconcile import Accounts
+
+#: Names of the latencies, which the verdict, the report and `motorcade compare` share.
+CONNECT = "connect"
+DUE_TO_PUBACK = "due → PUBACK"
+DUE_TO_KAFKA = "due → Kafka"
+DUE_TO_PREDICTION = "due → prediction"
+DUE_TO_ALERT = "due → alert"
+ALERT_TO_CAR = "alert → acknowledged by the car"
 
 
 class Outcome(StrEnum):
@@ -23,36 +28,36 @@ class Outcome(StrEnum):
     INVALID = "INVALID"
 
 
-@dataclass(frozen=True)
-class Latency:
-    """Milliseconds, exact over all n measurements; NaN where there were none."""
+class Scope(StrEnum):
+    """How far the audit could follow a message."""
 
-    n: int
-    p50: float
-    p99: float
-    max: float
-
-    @classmethod
-    def of(cls, milliseconds: Ints) -> "Latency":
-        if not len(milliseconds):
-            return cls(0, math.nan, math.nan, math.nan)
-        p50, p99 = np.percentile(milliseconds, [50, 99])
-        return cls(len(milliseconds), float(p50), float(p99), float(milliseconds.max()))
+    #: What the cars say, and no Kafka.
+    CARS = "cars"
+    #: From the cars to the raw topic.
+    RAW = "raw"
+    #: From the cars to the predictions.
+    PIPELINE = "pipeline"
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What a run must reach to pass."""
+class Fleet:
+    """The cars' side: connections, and what never went out. None where nobody observed it."""
 
-    #: Share of failures that an alert announced before their DTC.
-    announced_share: float = 0.9
-    median_lead_minutes: float = 30.0
-    #: False alerts per healthy vehicle-day.
-    false_alerts_per_day: float = 0.05
-    #: due → Kafka, 99th percentile, milliseconds.
-    due_to_kafka_p99_ms: float = 1000.0
-    #: Lateness of the generator's ticks, 99th percentile, milliseconds; above it is INVALID.
-    generator_lag_p99_ms: float = 1000.0
+    cars: int | None = None
+    #: Cars that were connected when the ramp was over.
+    connected: int | None = None
+    connects: int = 0
+    connect_failures: int = 0
+    disconnects: int = 0
+    #: Messages pushed out of full buffers, still in them at the end, refused by the broker, and
+    #: acknowledged without a subscriber and sent again.
+    buffer_dropped: int = 0
+    unsent: int = 0
+    refused: int = 0
+    unheard: int = 0
+    #: Seconds that the slowest of the run's events took until all was as before; infinite when
+    #: one never was, None without an event to recover from.
+    recovered_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,22 @@ class Generator:
     """How the load generator itself did."""
 
     lost_workers: int
-    lag_p99_ms: float
+    lag_p99_ms: float | None
+
+
+@dataclass(frozen=True)
+class BrokerAccount:
+    """What the broker says of itself.
+
+    drops: messages it dropped by its own count; None where it does not say. excused: messages
+    that it acknowledged and lost as its declared durability allows; reasons say when and why.
+    """
+
+    name: str
+    durability: str
+    drops: int | None = None
+    excused: int = 0
+    reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,6 +91,8 @@ class ProcessUsage:
     cpu_seconds: float
     rss_mib: float
     restarts: int
+    #: CPU microseconds per message of the run; None where nothing was sent.
+    cpu_us_per_message: float | None = None
 
 
 @dataclass(frozen=True)
@@ -86,224 +108,181 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Findings:
+    """Everything that an audit found, before it is judged."""
+
+    scope: Scope
+    qos: int
+    accounts: Accounts
+    fleet: Fleet
+    faults: FaultAccounts
+    latencies: dict[str, Latency]
+    generator: Generator
+    broker: BrokerAccount
+    usage: tuple[ProcessUsage, ...] = ()
+    #: Some of the messages that were lost, as text.
+    lost_examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Verdict:
     """The outcome of a run with all its figures."""
 
     outcome: Outcome
     checks: tuple[Check, ...]
+    scope: Scope
+    qos: int
     accounts: Accounts
+    fleet: Fleet
     faults: FaultAccounts
     latencies: dict[str, Latency]
-    #: None where the broker does not say.
-    broker_drops: int | None
-    durability: str
-    usage: tuple[ProcessUsage, ...] = ()
+    generator: Generator
+    broker: BrokerAccount
+    usage: tuple[ProcessUsage, ...] = field(default=())
+    lost_examples: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Every figure, as plain JSON values; NaN becomes null."""
-        document = asdict(self)
-        document["faults"] |= {
-            "failures": self.faults.failures,
-            "announced": self.faults.announced,
-            "median_lead_minutes": self.faults.median_lead_minutes,
-        }
-        del document["faults"]["answers_ms"]
-        plain = _plain(document)
+        """Every figure, as plain JSON values; what is not a number becomes null."""
+        plain = msgspec.json.decode(msgspec.json.encode(self))
         assert isinstance(plain, dict)
         return plain
 
 
-def judge(
-    accounts: Accounts,
-    faults: FaultAccounts,
-    latencies: dict[str, Latency],
-    generator: Generator,
-    broker_drops: int | None,
-    durability: str,
-    *,
-    limits: Limits,
-    usage: Sequence[ProcessUsage] = (),
-) -> Verdict:
-    """Hold a run against its limits.
-
-    Raises nothing: a figure that is missing (NaN) breaks its check.
-    """
-    checks = tuple(_checks(accounts, faults, latencies, generator, limits))
+def judge(findings: Findings, limits: Limits) -> Verdict:
+    """Hold a run against its limits; a figure that is missing breaks its check."""
+    checks = (
+        *_of_generator(findings, limits),
+        *_of_delivery(findings, limits),
+        *_of_fleet(findings, limits),
+        *_of_latencies(findings, limits),
+        *_of_faults(findings.faults, limits),
+    )
     if any(check.generator and not check.ok for check in checks):
         outcome = Outcome.INVALID
     elif all(check.ok for check in checks):
         outcome = Outcome.PASS
     else:
         outcome = Outcome.FAIL
-    return Verdict(
-        outcome,
-        checks,
-        accounts,
-        faults,
-        latencies,
-        broker_drops,
-        durability,
-        tuple(usage),
+    return Verdict(outcome, checks, **vars(findings))
+
+
+def _of_generator(found: Findings, limits: Limits) -> Iterator[Check]:
+    yield _at_most("workers lost by the generator", found.generator.lost_workers, 0, gen=True)
+    yield from _below(
+        "generator lag p99",
+        found.generator.lag_p99_ms,
+        limits.generator_lag_p99_ms,
+        " ms",
+        gen=True,
+    )
+    a = found.accounts
+    name, count = (
+        ("messages acknowledged to cars", a.acknowledged)
+        if found.qos
+        else ("messages sent by cars", a.sent)
+    )
+    yield Check(name, f"{count:,}", "> 0", count > 0, generator=True)
+
+
+def _of_delivery(found: Findings, limits: Limits) -> Iterator[Check]:
+    a = found.accounts
+    if found.scope is Scope.CARS:
+        return
+    if limits.lost is not None and found.qos:
+        yield _at_most("acknowledged but not in telemetry.raw", a.lost, limits.lost)
+    if limits.qos0_lost_share is not None and not found.qos:
+        share = a.sent_missing / a.sent if a.sent else 0.0
+        yield Check(
+            "sent with QoS 0 but not in telemetry.raw",
+            f"{a.sent_missing:,} ({share:.3%})",
+            f"≤ {limits.qos0_lost_share:.3%}",
+            share <= limits.qos0_lost_share,
+        )
+    if found.scope is Scope.RAW:
+        return
+    yield _at_most("in raw but neither refined nor quarantined", a.unaccounted, 0)
+    yield _at_most("both refined and quarantined", a.refined_and_quarantined, 0)
+    yield _at_most("refined or quarantined but never in raw", a.invented, 0)
+    yield _at_most("refined but neither scored nor not scored", a.unpredicted, 0)
+    yield _at_most("out of order per car after the broker", a.reordered, 0)
+    yield _at_most("alerts raised twice", found.faults.raised_twice, 0)
+
+
+def _of_fleet(found: Findings, limits: Limits) -> Iterator[Check]:
+    fleet = found.fleet
+    if limits.connected_share is not None:
+        if fleet.cars is None or fleet.connected is None:
+            observed, ok = "unknown", False
+        else:
+            observed = f"{fleet.connected:,} of {fleet.cars:,}"
+            ok = fleet.connected >= limits.connected_share * fleet.cars
+        yield Check("cars connected", observed, f"≥ {limits.connected_share:.2%}", ok)
+    for name, count, limit in (
+        ("connections lost", fleet.disconnects, limits.disconnects),
+        ("connects that failed", fleet.connect_failures, limits.connect_failures),
+        ("messages dropped from full buffers", fleet.buffer_dropped, limits.buffer_dropped),
+    ):
+        if limit is not None:
+            yield _at_most(name, count, limit)
+    yield from _below("recovered after", fleet.recovered_s, limits.recovered_within_s, " s")
+
+
+def _of_latencies(found: Findings, limits: Limits) -> Iterator[Check]:
+    for name, limit in (
+        (CONNECT, limits.connect_p99_ms),
+        (DUE_TO_PUBACK, limits.due_to_puback_p99_ms if found.qos else None),
+        (DUE_TO_KAFKA, None if found.scope is Scope.CARS else limits.due_to_kafka_p99_ms),
+        (DUE_TO_PREDICTION, limits.due_to_prediction_p99_ms),
+        (DUE_TO_ALERT, limits.due_to_alert_p99_ms),
+        (ALERT_TO_CAR, limits.alert_to_car_p99_ms),
+    ):
+        latency = found.latencies.get(name, Latency(0))
+        yield from _below(f"{name} p99", latency.p99, limit, " ms")
+
+
+def _of_faults(faults: FaultAccounts, limits: Limits) -> Iterator[Check]:
+    if not faults.failures:
+        return
+    if limits.announced_share is not None:
+        yield Check(
+            "failures announced before their DTC",
+            f"{faults.announced} of {faults.failures}",
+            f"≥ {limits.announced_share:.0%}",
+            faults.announced >= limits.announced_share * faults.failures,
+        )
+    if limits.median_lead_minutes is not None:
+        lead = faults.median_lead_minutes
+        yield Check(
+            "median lead",
+            "no failure was announced" if lead is None else f"{lead:.0f} simulated minutes",
+            f"≥ {limits.median_lead_minutes:g}",
+            lead is not None and lead >= limits.median_lead_minutes,
+        )
+    if limits.false_alerts_per_day is not None:
+        rate = faults.false_alerts / max(faults.healthy_vehicle_days, 1e-9)
+        yield Check(
+            "false alerts",
+            f"{faults.false_alerts} in {faults.healthy_vehicle_days:.1f} healthy vehicle-days",
+            f"≤ {limits.false_alerts_per_day:g} a day",
+            rate <= limits.false_alerts_per_day,
+        )
+    yield Check(
+        "alerts that the car acknowledged",
+        f"{faults.answered} of {faults.raised}",
+        "all",
+        faults.answered == faults.raised,
     )
 
 
-def _checks(
-    accounts: Accounts,
-    faults: FaultAccounts,
-    latencies: dict[str, Latency],
-    generator: Generator,
-    limits: Limits,
-) -> list[Check]:
-    def none_of(name: str, count: int, *, of_generator: bool = False) -> Check:
-        return Check(name, f"{count:,}", "0", count == 0, of_generator)
-
-    def at_most(name: str, value: float, limit: float, unit: str, gen: bool = False) -> Check:
-        return Check(name, f"{value:,.3g} {unit}", f"≤ {limit:g} {unit}", value <= limit, gen)
-
-    checks = [
-        none_of("workers lost by the generator", generator.lost_workers, of_generator=True),
-        at_most(
-            "generator lag p99", generator.lag_p99_ms, limits.generator_lag_p99_ms, "ms", gen=True
-        ),
-        Check(
-            "messages acknowledged to cars",
-            f"{accounts.acknowledged:,}",
-            "> 0",
-            accounts.acknowledged > 0,
-            generator=True,
-        ),
-        none_of("acknowledged but not in telemetry.raw", accounts.acknowledged_missing),
-        none_of("in raw but neither refined nor quarantined", accounts.unaccounted),
-        none_of("both refined and quarantined", accounts.refined_and_quarantined),
-        none_of("refined or quarantined but never in raw", accounts.invented),
-        none_of("refined but neither scored nor not scored", accounts.unpredicted),
-        none_of("out of order per car after the broker", accounts.reordered),
-        none_of("alerts raised twice", faults.raised_twice),
-        at_most("due → Kafka p99", latencies["due → Kafka"].p99, limits.due_to_kafka_p99_ms, "ms"),
-    ]
-    if faults.failures:
-        share = faults.announced / faults.failures
-        lead = faults.median_lead_minutes
-        rate = faults.false_alerts / max(faults.healthy_vehicle_days, 1e-9)
-        checks += [
-            Check(
-                "failures announced before their DTC",
-                f"{faults.announced} of {faults.failures}",
-                f"≥ {limits.announced_share:.0%}",
-                share >= limits.announced_share,
-            ),
-            Check(
-                "median lead",
-                f"{lead:.0f} simulated minutes",
-                f"≥ {limits.median_lead_minutes:g}",
-                lead >= limits.median_lead_minutes,
-            ),
-            Check(
-                "false alerts",
-                f"{faults.false_alerts} in {faults.healthy_vehicle_days:.1f} healthy vehicle-days",
-                f"≤ {limits.false_alerts_per_day:g} a day",
-                rate <= limits.false_alerts_per_day,
-            ),
-            Check(
-                "alerts that the car acknowledged",
-                f"{faults.answered} of {faults.raised}",
-                "all",
-                faults.answered == faults.raised,
-            ),
-        ]
-    return checks
+def _at_most(name: str, count: int, limit: int, *, gen: bool = False) -> Check:
+    shown = f"≤ {limit:,}" if limit else "0"
+    return Check(name, f"{count:,}", shown, count <= limit, gen)
 
 
-def render(verdict: Verdict) -> RenderableType:
-    """The verdict as a person reads it: the outcome first, then thresholds, then figures."""
-    colour = {Outcome.PASS: "green", Outcome.FAIL: "red", Outcome.INVALID: "yellow"}
-    parts: list[RenderableType] = [
-        Text(verdict.outcome.value, style=f"bold {colour[verdict.outcome]}"),
-        _checks_table(verdict),
-        _accounts_table(verdict),
-        _latency_table(verdict),
-    ]
-    if verdict.faults.announcements:
-        parts.append(_faults_table(verdict))
-    if verdict.usage:
-        parts.append(_usage_table(verdict))
-    return Group(*parts)
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for position, column in enumerate(columns):
-        table.add_column(column, justify="left" if position == 0 else "right")
-    return table
-
-
-def _checks_table(verdict: Verdict) -> Table:
-    table = _table("Thresholds", "", "threshold", "observed", "limit")
-    table.columns[1].justify = "left"
-    for check in verdict.checks:
-        mark = Text("✓", style="green") if check.ok else Text("✗", style="bold red")
-        table.add_row(mark, check.name, check.observed, check.limit)
-    return table
-
-
-def _accounts_table(verdict: Verdict) -> Table:
-    a = verdict.accounts
-    table = _table("Messages, by (vin, boot, seq)", "", "count", "note")
-    table.columns[2].justify = "left"
-    rows = [
-        ("sent by cars", a.sent, ""),
-        ("acknowledged by the broker", a.acknowledged, verdict.durability),
-        ("dropped by the broker", verdict.broker_drops, "as the broker counts them"),
-        (
-            "in telemetry.raw",
-            a.raw,
-            f"{a.raw_repeats:,} exact repeats, {a.raw_reordered:,} behind a newer one",
-        ),
-        ("refined", a.refined, f"{a.late:,} flagged late, {a.refined_repeats:,} physical repeats"),
-        (
-            "quarantined",
-            a.quarantined_records,
-            ", ".join(f"{rule} {n:,}" for rule, n in a.quarantined_by_rule.items()),
-        ),
-        ("scored", a.scored, f"{a.predicted_repeats:,} physical repeats"),
-        ("not scored", a.not_scored, "each with its reason"),
-    ]
-    for name, count, note in rows:
-        table.add_row(name, "unknown" if count is None else f"{count:,}", note)
-    return table
-
-
-def _latency_table(verdict: Verdict) -> Table:
-    table = _table("Latency in ms, from when a message was due", "", "p50", "p99", "max", "n")
-    for name, latency in verdict.latencies.items():
-        table.add_row(
-            name, *(f"{v:,.0f}" for v in (latency.p50, latency.p99, latency.max)), f"{latency.n:,}"
-        )
-    return table
-
-
-def _faults_table(verdict: Verdict) -> Table:
-    table = _table("Failures", "VIN", "kind", "DTC", "announced before, simulated minutes")
-    for item in verdict.faults.announcements:
-        lead = "not announced" if item.lead_minutes is None else f"{item.lead_minutes:.0f}"
-        table.add_row(item.vin, item.kind, item.code, lead)
-    return table
-
-
-def _usage_table(verdict: Verdict) -> Table:
-    table = _table("Processes", "", "CPU s", "RSS MiB", "restarts")
-    for usage in verdict.usage:
-        table.add_row(
-            usage.name, f"{usage.cpu_seconds:.1f}", f"{usage.rss_mib:.0f}", str(usage.restarts)
-        )
-    return table
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+def _below(
+    name: str, value: float | None, limit: float | None, unit: str, *, gen: bool = False
+) -> Iterator[Check]:
+    """A check if there is a limit; a value that is missing breaks it."""
+    if limit is not None:
+        observed = "nothing observed" if value is None else f"{value:,.3g}{unit}"
+        yield Check(name, observed, f"≤ {limit:g}{unit}", value is not None and value <= limit, gen)

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from motorcade.simulator.audit.verdict import Outcome, render
+from motorcade.simulator.audit.render import render
+from motorcade.simulator.audit.verdict import Outcome
 from motorcade.stack import bringup, show
 from motorcade.stack.demo.options import DemoOptions
 from motorcade.stack.demo.run import Demo, Finished

@@ -1,53 +1,105 @@
 """Reconciliation finds every message that is lost, repeated, invented or out of order."""
 
+import itertools
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
+from hdrh.histogram import HdrHistogram
 from hypothesis import given
 from hypothesis import strategies as st
 
+from motorcade.fleet.source import MAX_SAMPLES
+from motorcade.simulator.audit.delivery import Claim, Delivery, deliver
+from motorcade.simulator.audit.partition import Part, PartitionAccount
 from motorcade.simulator.audit.reconcile import Accounts, reconcile
 from motorcade.simulator.audit.records import (
-    Claims,
-    PredictionRecords,
-    QuarantinedRecords,
-    RawRecords,
-    RefinedRecords,
+    PredictionBatch,
+    QuarantinedBatch,
+    RawBatch,
+    RefinedBatch,
 )
+from motorcade.simulator.intervals import IntervalSet
 
 CARS = 3
+BOOT = 1000
 
 
-def vins(cars: np.ndarray) -> np.ndarray:
-    return np.array([f"MC9AAT5E0T{c:07d}" for c in cars], dtype="S17")
+def vins(cars) -> list[bytes]:
+    return [b"MC9AAT5E0T%07d" % c for c in np.asarray(cars).tolist()]
 
 
-def perfect_run(messages: int) -> tuple[Claims, RawRecords, RefinedRecords, PredictionRecords]:
-    """`messages` per car, car c on partition c, every message through the whole pipeline."""
-    car = np.tile(np.arange(CARS), messages)
-    seq = np.repeat(np.arange(1, messages + 1), CARS)
-    place = (car.astype(np.int64) << 48) | (seq - 1)
-    boot = np.full(len(seq), 1000)
-    claims = Claims(
-        vins(np.arange(CARS)), np.full(CARS, 1000), np.full(CARS, 1), np.full(CARS, messages)
+def claims_of(raw: RawBatch) -> list[Claim]:
+    """The claims of cars of which every message came."""
+    found = {}
+    for vin, boot, seq in zip(raw.vin, raw.boot.tolist(), raw.seq.tolist(), strict=True):
+        if seq >= 0:
+            found.setdefault((vin.decode(), boot), []).append(seq)
+    return [
+        Claim(vin, boot, IntervalSet.of(seqs), IntervalSet.of(seqs), IntervalSet())
+        for (vin, boot), seqs in found.items()
+    ]
+
+
+class Run:
+    """The topics of one partition, every message through the whole pipeline until changed."""
+
+    def __init__(self, messages: int, boot: int = BOOT) -> None:
+        n = messages * CARS
+        car = np.tile(np.arange(CARS), messages)
+        seq = np.repeat(np.arange(1, messages + 1), CARS)
+        place = np.arange(n) * MAX_SAMPLES
+        boots = np.full(n, boot)
+        due = seq * 10
+        self.raw = RawBatch(place, vins(car), boots.copy(), seq, due, seq * 7 + car, due + 1)
+        self.claims = claims_of(self.raw)
+        self.quarantined = QuarantinedBatch(place[:0], [])
+        self.refined = RefinedBatch(
+            np.arange(n),
+            place.copy(),
+            vins(car),
+            boots,
+            seq.copy(),
+            seq * 10,
+            np.zeros(n, dtype=bool),
+        )
+        self.predictions = PredictionBatch(np.arange(n), np.ones(n), due.copy(), due + 5)
+
+    def account(self, cuts: list[int] | None = None) -> Accounts:
+        part = self.part(cuts)
+        return reconcile(deliver(self.claims, [part.seen], part.unidentified), [part])
+
+    def part(self, cuts: list[int] | None = None) -> Part:
+        account = PartitionAccount()
+        for take, batch in (
+            (account.quarantined, self.quarantined),
+            (account.raw, self.raw),
+            (account.refined, self.refined),
+            (account.predictions, self.predictions),
+        ):
+            n = len(next(iter(vars(batch).values())))
+            edges = sorted({0, n, *(min(cut, n) for cut in cuts or [])})
+            for start, end in itertools.pairwise(edges):
+                take(rows(batch, range(start, end)))
+        return account.finish()
+
+
+def rows(batch, chosen):
+    """Some rows of a batch."""
+    chosen = list(chosen)
+    return replace(
+        batch,
+        **{
+            name: [value[row] for row in chosen] if isinstance(value, list) else value[chosen]
+            for name, value in vars(batch).items()
+        },
     )
-    raw = RawRecords(place, vins(car), boot, seq, seq * 10, seq * 7 + car, seq * 10 + 1)
-    refined = RefinedRecords(
-        place, place, vins(car), boot, seq, seq * 10, np.zeros(len(seq), dtype=bool)
-    )
-    predictions = PredictionRecords(place, np.ones(len(seq)), np.ones(len(seq), dtype=np.int64))
-    return claims, raw, refined, predictions
 
 
-NO_QUARANTINE = QuarantinedRecords(np.zeros(0, dtype=np.int64), ())
-
-
-def without(columns, row: int):
-    """The columns less one row."""
-    values = {
-        name: np.delete(value, row) for name, value in vars(columns).items() if name != "rule"
-    }
-    return replace(columns, **values)
+def without(batch, row: int):
+    """The batch less one row."""
+    n = len(next(iter(vars(batch).values())))
+    return rows(batch, (at for at in range(n) if at != row))
 
 
 def clean(accounts: Accounts) -> bool:
@@ -61,113 +113,214 @@ def clean(accounts: Accounts) -> bool:
     )
 
 
-@given(st.integers(1, 20))
-def test_a_perfect_run_reconciles_to_the_message(messages: int) -> None:
-    claims, raw, refined, predictions = perfect_run(messages)
-    accounts = reconcile(claims, claims, raw, refined, NO_QUARANTINE, predictions)
+@given(st.integers(1, 20), st.lists(st.integers(1, 60), max_size=5))
+def test_a_perfect_run_reconciles_to_the_message(messages: int, cuts: list[int]) -> None:
+    accounts = Run(messages).account(cuts)
     assert clean(accounts)
     assert accounts.acknowledged == accounts.raw == accounts.refined == accounts.scored
-    assert accounts.raw == messages * CARS
+    assert accounts.raw == accounts.raw_records == messages * CARS
+    assert accounts.others == accounts.sent_missing == accounts.raw_reordered == 0
 
 
 @given(st.integers(1, 20), st.data())
 def test_a_message_missing_anywhere_is_found_where_it_is_missing(messages: int, data) -> None:
-    claims, raw, refined, predictions = perfect_run(messages)
+    run = Run(messages)
     row = data.draw(st.integers(0, messages * CARS - 1))
     topic = data.draw(st.sampled_from(["raw", "refined", "predictions"]))
+    cuts = data.draw(st.lists(st.integers(1, 60), max_size=4))
+    setattr(run, topic, without(getattr(run, topic), row))
+    accounts = run.account(cuts)
     if topic == "raw":
-        accounts = reconcile(claims, claims, without(raw, row), refined, NO_QUARANTINE, predictions)
-        assert accounts.acknowledged_missing == 1
+        assert accounts.acknowledged_missing == accounts.lost == accounts.sent_missing == 1
         assert accounts.invented == 1
     elif topic == "refined":
-        accounts = reconcile(claims, claims, raw, without(refined, row), NO_QUARANTINE, predictions)
         assert accounts.unaccounted == 1
     else:
-        accounts = reconcile(claims, claims, raw, refined, NO_QUARANTINE, without(predictions, row))
         assert accounts.unpredicted == 1
     assert not clean(accounts)
 
 
-def appended(raw: RawRecords, row: int, *, digest: int | None = None) -> RawRecords:
-    """The raw topic with a record repeated at the end of its partition."""
-    values = {name: np.append(value, value[row]) for name, value in vars(raw).items()}
-    again = replace(raw, **values)
-    again.place[-1] += 1 << 20
+def appended(raw: RawBatch, row: int, *, digest: int | None = None) -> RawBatch:
+    """The raw topic with a record repeated at the end."""
+    again = rows(raw, [*range(len(raw.vin)), row])
+    again.place[-1] = raw.place[-1] + 5 * MAX_SAMPLES
     if digest is not None:
         again.digest[-1] = digest
     return again
 
 
-def test_an_exact_repeat_is_counted_and_needs_no_place_downstream() -> None:
-    claims, raw, refined, predictions = perfect_run(5)
-    accounts = reconcile(claims, claims, appended(raw, 4), refined, NO_QUARANTINE, predictions)
+@given(st.lists(st.integers(1, 20), max_size=3))
+def test_an_exact_repeat_is_counted_and_needs_no_place_downstream(cuts: list[int]) -> None:
+    run = Run(5)
+    run.raw = appended(run.raw, 4)
+    accounts = run.account(cuts)
     assert accounts.raw_repeats == 1
     assert clean(accounts)
 
 
-def test_the_same_identity_with_other_content_must_be_quarantined() -> None:
-    claims, raw, refined, predictions = perfect_run(5)
-    conflicting = appended(raw, 4, digest=-1)
-    assert (
-        reconcile(claims, claims, conflicting, refined, NO_QUARANTINE, predictions).unaccounted == 1
-    )
-    quarantined = QuarantinedRecords(conflicting.place[-1:], ("identity",))
-    accounts = reconcile(claims, claims, conflicting, refined, quarantined, predictions)
+@given(st.lists(st.integers(1, 20), max_size=3))
+def test_the_same_identity_with_other_content_must_be_quarantined(cuts: list[int]) -> None:
+    run = Run(5)
+    run.raw = appended(run.raw, 4, digest=-1)
+    assert run.account(cuts).unaccounted == 1
+    run.raw = appended(run.raw, 15)  # an exact repeat of the conflict is one too
+    accounts = run.account(cuts)
+    assert (accounts.unaccounted, accounts.raw_repeats) == (1, 1)
+    run.quarantined = QuarantinedBatch(run.raw.place[15:16], ["identity"])
+    accounts = run.account(cuts)
     assert clean(accounts)
     assert accounts.quarantined_by_rule == {"identity": 1}
+    assert accounts.quarantined_records == 1
     assert accounts.quarantined == 0  # the identity itself was refined
 
 
-def test_a_message_behind_a_newer_one_is_a_reorder_unless_flagged_late() -> None:
-    claims, raw, refined, predictions = perfect_run(5)
-    places = refined.place.copy()
-    places[0], places[3] = places[3], places[0]  # car 0: seq 1 and 2 change places
-    swapped = replace(refined, place=places)
-    assert reconcile(claims, claims, raw, swapped, NO_QUARANTINE, predictions).reordered == 1
-    flagged = replace(swapped, late=np.arange(len(places)) == 0)
-    accounts = reconcile(claims, claims, raw, flagged, NO_QUARANTINE, predictions)
+@given(st.lists(st.integers(1, 20), max_size=3))
+def test_a_message_behind_a_newer_one_is_a_reorder_unless_flagged_late(cuts: list[int]) -> None:
+    run = Run(5)
+    swapped = [3, 1, 2, 0, *range(4, 15)]  # car 0: seq 1 and 2 change places
+    run.refined = rows(run.refined, swapped)
+    run.refined = replace(run.refined, offset=np.arange(15))
+    assert run.account(cuts).reordered == 1
+    run.refined.late[3] = True
+    accounts = run.account(cuts)
     assert (accounts.reordered, accounts.late) == (0, 1)
 
 
 def test_an_older_boot_counts_as_older_whatever_its_seq() -> None:
-    claims, raw, refined, predictions = perfect_run(3)
-    boots = refined.boot.copy()
-    boots[refined.seq == 3] = 500
-    accounts = reconcile(
-        claims, claims, raw, replace(refined, boot=boots), NO_QUARANTINE, predictions
-    )
-    assert accounts.reordered == CARS
+    run = Run(3)
+    for batch in (run.raw, run.refined):
+        batch.boot[6:] = 500
+    run.claims = claims_of(run.raw)
+    accounts = run.account()
+    assert (accounts.reordered, accounts.raw_reordered) == (CARS, CARS)
+    assert accounts.acknowledged_missing == 0
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2), st.integers(1, 3), st.integers(1, 6)), min_size=1, max_size=40
+    ),
+    st.lists(st.integers(1, 40), max_size=5),
+)
+def test_any_stream_in_any_batches_is_counted_as_a_plain_loop_counts(
+    stream: list[tuple[int, int, int]], cuts: list[int]
+) -> None:
+    car, boot, seq = (np.array(column) for column in zip(*stream, strict=True))
+    n = len(stream)
+    raw = RawBatch(np.arange(n) * MAX_SAMPLES, vins(car), boot, seq, seq, seq % 2, seq)
+    account = PartitionAccount()
+    edges = sorted({0, n, *(min(cut, n) for cut in cuts)})
+    for start, end in itertools.pairwise(edges):
+        account.raw(rows(raw, range(start, end)))
+    part = account.finish(derived=False)
+
+    newest: dict[int, tuple[int, int]] = {}
+    seen: set[tuple[int, int, int]] = set()
+    repeats = behind = 0
+    for one in stream:
+        if one in seen:
+            repeats += 1  # the digest follows from seq, so it is the same
+            continue
+        seen.add(one)
+        behind += one[1:] < newest.get(one[0], (0, 0))
+        newest[one[0]] = max(newest.get(one[0], (0, 0)), one[1:])
+    counts = part.counts
+    assert (counts.raw, counts.raw_repeats, counts.raw_reordered) == (len(seen), repeats, behind)
+    runs = zip(part.seen.vin, part.seen.boot, part.seen.first, part.seen.last, strict=True)
+    found = [(v, b, s) for v, b, first, last in runs for s in range(first, last + 1)]
+    assert sorted(found) == sorted((vins([c])[0], b, s) for c, b, s in seen)
+    assert part.seen.due_first == part.seen.first
+    assert part.seen.due_last == part.seen.last
 
 
 def test_a_payload_without_identity_is_accounted_for_by_its_place() -> None:
-    claims, raw, refined, predictions = perfect_run(2)
-    garbage = appended(raw, 0)
-    garbage.seq[-1] = garbage.boot[-1] = -1
-    accounts = reconcile(claims, claims, garbage, refined, NO_QUARANTINE, predictions)
+    run = Run(2)
+    run.raw = appended(run.raw, 0)
+    run.raw.seq[-1] = run.raw.boot[-1] = run.raw.due[-1] = -1
+    accounts = run.account()
     assert (accounts.raw_unidentified, accounts.unaccounted) == (1, 1)
-    quarantined = QuarantinedRecords(garbage.place[-1:], ("not-json",))
-    assert clean(reconcile(claims, claims, garbage, refined, quarantined, predictions))
+    run.quarantined = QuarantinedBatch(run.raw.place[-1:], ["not-json"])
+    assert clean(run.account())
+
+
+def test_samples_of_one_record_are_accounted_for_one_by_one() -> None:
+    run = Run(4)
+    for batch in (run.raw.place, run.refined.source):
+        batch[:] = np.arange(12) // 4 * MAX_SAMPLES + np.arange(12) % 4  # four samples a record
+    assert clean(run.account([5]))
+    run.refined = without(run.refined, 6)
+    accounts = run.account([5])
+    assert accounts.unaccounted == 1
+    run.quarantined = QuarantinedBatch(run.raw.place[6:7], ["range"])
+    assert run.account([5]).quarantined == 1
+    assert run.account([5]).unaccounted == 0
+
+
+def test_what_derives_from_nothing_or_under_another_name_is_invented() -> None:
+    run = Run(3)
+    run.refined.source[4] += 7
+    accounts = run.account()
+    assert (accounts.invented, accounts.unaccounted) == (1, 1)
+
+    run = Run(3)
+    run.refined.seq[4] += 50
+    assert run.account().invented == 1
+
+    run = Run(3)
+    run.predictions.source[4] = 500
+    accounts = run.account()
+    assert (accounts.invented, accounts.unpredicted) == (1, 1)
+
+    run = Run(3)
+    run.quarantined = QuarantinedBatch(np.array([77]), ["not-json"])
+    assert run.account().invented == 1
+
+
+@given(st.lists(st.integers(1, 15), max_size=3))
+def test_physical_repeats_downstream_are_counted_once(cuts: list[int]) -> None:
+    run = Run(4)
+    n = 4 * CARS
+    run.refined = rows(run.refined, [*range(n), 3, 5])
+    run.refined = replace(run.refined, offset=np.arange(n + 2))
+    run.predictions = rows(run.predictions, [*range(n), 2])
+    accounts = run.account(cuts)
+    assert clean(accounts)
+    assert (accounts.refined_repeats, accounts.predicted_repeats) == (2, 1)
+    assert accounts.refined == accounts.scored == n
+
+
+def test_latencies_leave_out_what_was_quarantined_and_count_each_message_once() -> None:
+    run = Run(4)
+    run.raw.due[0] = 1_000_000_000  # absurd, and quarantined for it
+    run.quarantined = QuarantinedBatch(run.raw.place[:1], ["clock"])
+    run.refined = without(run.refined, 0)
+    run.predictions = rows(without(run.predictions, 0), [*range(11), 4])
+    part = run.part()
+    kafka, prediction = HdrHistogram.decode(part.kafka), HdrHistogram.decode(part.prediction)
+    assert kafka.get_total_count() == prediction.get_total_count() == 11
+    assert kafka.get_max_value() < 1100  # microseconds: each was a millisecond late
+    assert prediction.get_mean_value() > 4900
 
 
 def test_a_hundred_thousand_boots_keep_their_identities_apart() -> None:
     n = 100_000
     cars = np.arange(n)
-    raw = RawRecords(
-        cars.astype(np.int64),
-        vins(cars),
-        cars + 10**12,
-        np.ones(n, dtype=np.int64),
-        cars,
-        cars,
-        cars,
+    raw = RawBatch(
+        cars * MAX_SAMPLES, vins(cars), cars + 10**12, np.ones(n, dtype=int), cars, cars, cars
     )
-    claims = Claims(vins(cars), cars + 10**12, np.ones(n, dtype=int), np.ones(n, dtype=int))
-    nothing = RefinedRecords(
-        *(np.zeros(0, dtype=np.int64),) * 2,
-        vins(cars[:0]),
-        *(np.zeros(0, dtype=np.int64),) * 3,
-        np.zeros(0, dtype=bool),
-    )
-    none = PredictionRecords(np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0, dtype=np.int64))
-    accounts = reconcile(claims, claims, raw, nothing, NO_QUARANTINE, none)
+    account = PartitionAccount()
+    account.raw(raw)
+    part = account.finish()
+    one = IntervalSet([(1, 1)])
+    claims = [
+        Claim(vin.decode(), boot, one, one, IntervalSet())
+        for vin, boot in zip(raw.vin, raw.boot.tolist(), strict=True)
+    ]
+    accounts = reconcile(deliver(claims, [part.seen], Counter()), [part])
     assert (accounts.raw, accounts.acknowledged_missing, accounts.unaccounted) == (n, 0, n)
+
+
+def test_partitions_add_up() -> None:
+    one, other = Run(3).part(), Run(5, boot=2000).part()
+    accounts = reconcile(Delivery(), [one, other])
+    assert accounts.raw == accounts.scored == 8 * CARS
