@@ -19,6 +19,7 @@ from motorcade.simulator.master_control import MasterControl
 from motorcade.simulator.settings import SimulatorSettings
 from motorcade.simulator.web.control_api import control_api
 from motorcade.simulator.web.fleet_tabs import add_tabs
+from motorcade.simulator.web.start_form import add_start_form
 from motorcade.simulator.worker_control import WorkerControl
 
 _log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ def _begin(environment: Any, runner: Any, web_ui: Any, **_: Any) -> None:
             if web_ui is not None:
                 web_ui.app.register_blueprint(control_api(control))
                 add_tabs(web_ui, control)
+                add_start_form(web_ui, control)
         else:
             raise MotorcadeError(
                 "The fleet needs a master and workers.",

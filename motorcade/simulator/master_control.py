@@ -2,11 +2,13 @@
 
 import logging
 import socket
+import time
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import gevent
+import msgspec
 import psutil
 from gevent.event import Event
 from locust import events, runners
@@ -14,14 +16,22 @@ from locust import events, runners
 from motorcade.fleet.errors import MotorcadeError
 from motorcade.simulator import wire
 from motorcade.simulator.dispatcher import FleetDispatcher
+from motorcade.simulator.fleet_events import FleetEvent, FleetEventError, Pace, event_of
 from motorcade.simulator.fleet_plan import plan_of
-from motorcade.simulator.master_state import MasterState
+from motorcade.simulator.master_state import MasterState, describe
+from motorcade.simulator.scenarios.model import Scenario
+from motorcade.simulator.scenarios.player import ScenarioPlayer
 from motorcade.simulator.settings import SimulatorSettings
 
 _log = logging.getLogger(__name__)
 
 _WATCH_S = 0.5
 _LEDGER_S = 30.0
+#: An event begins so much later than it is sent: then all workers begin it at the same moment.
+_EVENT_LEAD_MS = 300
+#: A worker on this machine whose process lives may be silent for so long: busy workers miss
+#: heartbeats, only one that hangs says nothing at all for minutes.
+_SILENCE_S = 180.0
 
 
 class WorkersError(MotorcadeError):
@@ -34,6 +44,8 @@ class Worker:
 
     index: int
     process: psutil.Process | None
+    #: Monotonic second of its last report.
+    heard_s: float
     lost: bool = False
 
     @property
@@ -61,6 +73,8 @@ class MasterControl:
         self._workers: dict[str, Worker] = {}
         self._written: dict[int, dict[int, str]] = {}
         self._all_written = Event()
+        self._interval_s = settings.interval_s
+        self.player = ScenarioPlayer(self._runner, self, self._runner.stop)
         environment.dispatcher_class = partial(
             FleetDispatcher, index_of=self._index_of, workers=settings.workers
         )
@@ -72,6 +86,7 @@ class MasterControl:
         ):
             self._runner.register_message(name, listener)
         events.test_start.add_listener(self._started)
+        events.test_stopping.add_listener(self._stopping)
         events.test_stop.add_listener(self._stopped)
         self.state.write_run()
         self.state.write_truth()
@@ -81,7 +96,13 @@ class MasterControl:
 
     def fleet(self) -> dict[str, Any]:
         """The fleet as one JSON document, with what Locust says of the run."""
-        return {"state": self._runner.state, "users": self._runner.user_count, **self.state.fleet()}
+        return {
+            "state": self._runner.state,
+            "users": self._runner.user_count,
+            "interval_s": self._interval_s,
+            **self.state.fleet(),
+            "scenario": self._scenario(),
+        }
 
     @property
     def waiting_for(self) -> list[str]:
@@ -98,6 +119,89 @@ class MasterControl:
         faults = [wire.fault_to(fault) for fault in self.state.plan_faults(body)]
         self._runner.send_message(wire.FAULTS, faults)
         return faults
+
+    def play(self, scenario: Scenario) -> None:
+        """Begin a scenario; `asked` has checked that it can be played.
+
+        Raises:
+            WorkersError: cars still run, or workers have not come.
+        """
+        if self.running or self._runner.state == runners.STATE_STOPPING:
+            raise WorkersError("Cars of the last run are still there.", "Stop it and wait.")
+        if self.waiting_for:
+            missing = ", ".join(self.waiting_for)
+            raise WorkersError(f"{missing} has not come yet.", "Wait for it, or look at its log.")
+        self.player.play(scenario)
+
+    def change(self, *, cars: float | None, per_s: float, interval_s: float | None) -> str:
+        """Change the fleet while a scenario is played; returns what was done.
+
+        Raises:
+            WorkersError: more cars are asked for than the workers were started for.
+        """
+        done = []
+        if cars is not None:
+            if cars > self.settings.cars:
+                raise WorkersError(
+                    f"The workers were started for {self.settings.cars:,} cars.", "Ask for fewer."
+                )
+            self.player.resize(int(cars), per_s)
+            done.append(f"{int(cars):,} cars at {per_s:g}/s")
+        if interval_s is not None:
+            self.set_interval(interval_s)
+            done.append(f"a message every {interval_s:g} s")
+        self.state.happened("change", ", ".join(done))
+        return f"Changed to {', '.join(done)}"
+
+    def begin_event(self, body: bytes) -> dict[str, Any]:
+        """Let an event happen to the fleet, as `POST /motorcade/events` asks; returns its mark.
+
+        Raises:
+            FaultsError, FleetEventError: it was not understood, or cannot be.
+        """
+        try:
+            values = msgspec.json.decode(body)
+        except msgspec.DecodeError as error:
+            raise FleetEventError(f"The event is not JSON: {error}.") from error
+        if not isinstance(values, dict):
+            raise FleetEventError("An event is a JSON object with its kind.")
+        return self.happen(values)
+
+    def happen(self, body: dict[str, Any]) -> dict[str, Any]:
+        """As `begin_event`, from plain values."""
+        if body.get("kind") == "faults":
+            wanted = {name: value for name, value in body.items() if name != "kind"}
+            faults = self.begin_faults(msgspec.json.encode(wanted))
+            kinds = ", ".join(sorted({str(fault["kind"]) for fault in faults}))
+            return self.state.happened("faults", f"{len(faults)} cars: {kinds}")
+        event = event_of(body)
+        kind, detail = describe(event)
+        return self.state.happened(kind, detail, self._send(event))
+
+    def set_interval(self, seconds: float) -> None:
+        """Have all cars publish at this interval from now on."""
+        if seconds != self._interval_s:
+            self._send(Pace(seconds))
+
+    @property
+    def connected(self) -> int:
+        """Cars that are connected."""
+        return self.state.connected
+
+    def _send(self, event: FleetEvent) -> int:
+        """Tell all workers; returns when the event begins, wall-clock milliseconds."""
+        at_ms = time.time_ns() // 1_000_000 + _EVENT_LEAD_MS
+        if isinstance(event, Pace):
+            self._interval_s = event.interval_s
+        self._runner.send_message(wire.EVENT, wire.event_to(event, at_ms))
+        return at_ms
+
+    def _scenario(self) -> dict[str, Any] | None:
+        state = self.player.state()
+        if state is None:
+            return None
+        began_ms = state["stages"][0]["from_ms"]
+        return {**state, "events": [e for e in self.state.events if e["time_ms"] >= began_ms]}
 
     def flush_ledgers(self) -> list[str]:
         """Have every worker write its ledger; returns the paths.
@@ -140,14 +244,17 @@ class MasterControl:
             _log.error("a second worker %d came and is sent away", index)
             self._runner.send_message("quit", None, msg.node_id)
             return
-        self._workers[msg.node_id] = Worker(index, process)
-        if self._running:  # it takes the place of one that was lost: the same cars, newer boots
+        self._workers[msg.node_id] = Worker(index, process, time.monotonic())
+        if self._interval_s != self.settings.interval_s:  # it has only the settings' own
+            self._send(Pace(self._interval_s))
+        if self.running:  # it takes the place of one that was lost: the same cars, newer boots
             runner = self._runner
             gevent.spawn(runner.start, runner.target_user_count, runner.spawn_rate)
 
     def _report(self, environment: Any, msg: Any) -> None:
         del environment
         if msg.node_id in self._workers and not self._workers[msg.node_id].lost:
+            self._workers[msg.node_id].heard_s = time.monotonic()
             self.state.reported(msg.data["state"], msg.data["failures"])
 
     def _gave_up(self, environment: Any, msg: Any) -> None:
@@ -165,8 +272,11 @@ class MasterControl:
             index = int(name.split()[1])
             self.state.lost(index, "was not there when the cars were started")
 
+    def _stopping(self, **_: Any) -> None:
+        self.player.halt()
+
     def _stopped(self, **_: Any) -> None:
-        self.state.write_run()
+        self.state.write_run(self._scenario())
         self.state.write_truth()
 
     # -- watching -------------------------------------------------------------------------------
@@ -183,19 +293,25 @@ class MasterControl:
         client = self._runner.clients.get(node)
         if worker.dead:
             return "its process ended"
+        if client is not None and worker.process is not None:
+            if time.monotonic() - worker.heard_s > _SILENCE_S:
+                return f"its process lives, but it has said nothing for {_SILENCE_S:g} s"
+            client.heartbeat = runners.HEARTBEAT_LIVENESS
+            return ""
         if client is not None and client.state == runners.STATE_MISSING:
             return f"no heartbeat for {runners.HEARTBEAT_LIVENESS} s"
-        if client is None and self._running:
+        if client is None and self.running:
             return "it quit while cars were running"
         return ""
 
     @property
-    def _running(self) -> bool:
+    def running(self) -> bool:
+        """Whether cars run or are being started."""
         return self._runner.state in (runners.STATE_SPAWNING, runners.STATE_RUNNING)
 
     def _lose(self, node: str, worker: Worker, reason: str) -> None:
         worker.lost = True
-        if not self._running:
+        if not self.running:
             _log.info("worker %d left: %s", worker.index, reason)
             self.state.reports.pop(worker.index, None)
             return

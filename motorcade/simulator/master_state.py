@@ -11,6 +11,8 @@ import numpy as np
 
 from motorcade.fleet.errors import MotorcadeError
 from motorcade.simulator import wire
+from motorcade.simulator.fleet_events import Drop, FleetEvent, Garbage, Offline, Pace
+from motorcade.simulator.master_latency import MergedLatency
 from motorcade.simulator.population import FleetPlan
 from motorcade.simulator.settings import SimulatorSettings
 from motorcade.simulator.wear import PlannedFault, WearError, WearKind, choose_faults
@@ -31,7 +33,14 @@ _SUMS = (
     "connect_failures",
     "dtcs",
     "commands",
+    "offline",
+    "garbage",
+    "bytes_sent",
 )
+#: States of a car in which it is connected.
+_CONNECTED = ("driving", "parked")
+#: What is not shown of each worker: it is shown merged.
+_HISTOGRAMS = "histograms"
 
 
 class FaultsError(MotorcadeError):
@@ -68,7 +77,13 @@ class OneFault(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class MasterState:
-    """The run as the master sees it; pure but for the run folder that it writes to."""
+    """The run as the master sees it; pure but for the run folder that it writes to.
+
+    Attributes:
+        reports: each worker's last report.
+        problems: what makes the run invalid.
+        events: what happened to the fleet, {time_ms, kind, detail}, wall clock.
+    """
 
     def __init__(self, plan: FleetPlan, settings: SimulatorSettings) -> None:
         self._plan = plan
@@ -78,6 +93,8 @@ class MasterState:
         self.problems: list[Problem] = []
         self.faults: list[PlannedFault] = []
         self.failures: list[dict[str, Any]] = []
+        self.events: list[dict[str, Any]] = []
+        self._latency = MergedLatency()
 
     # -- what workers tell ----------------------------------------------------------------------
 
@@ -98,6 +115,24 @@ class MasterState:
     def lost_workers(self) -> list[int]:
         """Numbers of the workers that were lost, whether or not they came back."""
         return sorted({problem.worker for problem in self.problems})
+
+    @property
+    def connected(self) -> int:
+        """Cars that are connected to a broker."""
+        return sum(
+            cars.get(state, 0)
+            for report in self.reports.values()
+            for cars in report["cars"].values()
+            for state in _CONNECTED
+        )
+
+    # -- events ---------------------------------------------------------------------------------
+
+    def happened(self, kind: str, detail: str, time_ms: int | None = None) -> dict[str, Any]:
+        """Note that something happened to the fleet, now unless a time is given."""
+        event = {"time_ms": time_ms or _wall_ms(), "kind": kind, "detail": detail}
+        self.events.append(event)
+        return event
 
     # -- faults ---------------------------------------------------------------------------------
 
@@ -177,13 +212,18 @@ class MasterState:
             "lost_workers": self.lost_workers,
             "released": bool(reports) and all(report["released"] for report in reports),
             "stopped": all(report["stopped"] for report in reports),
-            "connected": states["driving"] + states["parked"],
+            "connected": self.connected,
             "cars": dict(states),
             "endpoints": {endpoint: dict(cars) for endpoint, cars in endpoints.items()},
-            **{name: sum(report[name] for report in reports) for name in _SUMS},
+            **{name: sum(report.get(name, 0) for report in reports) for name in _SUMS},
             "lag_ms": max((report["lag_ms"] for report in reports), default=0.0),
-            "workers": sorted(reports, key=lambda report: int(report["worker"])),
+            "latency": self._latency.of(report.get(_HISTOGRAMS, {}) for report in reports),
+            "workers": [
+                {name: value for name, value in report.items() if name != _HISTOGRAMS}
+                for report in sorted(reports, key=lambda report: int(report["worker"]))
+            ],
             "workers_expected": self._settings.workers,
+            "events": self.events,
             **self.truth(),
         }
 
@@ -207,8 +247,12 @@ class MasterState:
         """Put the truth about faults where the audit finds it."""
         _write(self._settings.run_dir / "truth.json", self.truth())
 
-    def write_run(self) -> None:
-        """Put what makes the run valid or invalid where the audit finds it."""
+    def write_run(self, scenario: dict[str, Any] | None = None) -> None:
+        """Put what makes the run valid or invalid, and what happened in it, where the audit looks.
+
+        Args:
+            scenario: where the scenario stood when the run was over.
+        """
         settings = self._settings
         _write(
             settings.run_dir / "run.json",
@@ -222,8 +266,25 @@ class MasterState:
                 "valid": not self.problems,
                 "lost_workers": self.lost_workers,
                 "problems": self.problems,
+                "events": self.events,
+                "scenario": scenario,
             },
         )
+
+
+def describe(event: FleetEvent) -> tuple[str, str]:
+    """Kind and detail of a fleet event, in words."""
+    match event:
+        case Drop(share):
+            return "drop", f"{share:.3g} of the fleet"
+        case Offline(seconds, share, groups, stagger_s):
+            detail = f"{share:.3g} of the fleet for {seconds:g} s"
+            more = f", {groups} groups {stagger_s:g} s apart" if groups > 1 else ""
+            return "offline", detail + more
+        case Garbage(seconds, share):
+            return "garbage", f"{share:.3g} of the fleet for {seconds:g} s"
+        case Pace(interval_s):
+            return "pace", f"a message every {interval_s:g} s"
 
 
 def problems_of(run_dir: Path) -> Sequence[Problem]:

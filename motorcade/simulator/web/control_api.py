@@ -1,10 +1,11 @@
-"""Control of a run over HTTP, on the web UI's port: faults, the fleet's state, ledgers, health."""
+"""Control of a run over HTTP, on the web UI's port: events, faults, state, ledgers, health."""
 
 from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
+from motorcade.simulator.fleet_events import FleetEventError
 from motorcade.simulator.master_control import MasterControl, WorkersError
 from motorcade.simulator.master_state import FaultsError
 
@@ -21,13 +22,8 @@ _GAUGES = {
 
 
 def control_api(control: MasterControl) -> Blueprint:
-    """Routes: GET /motorcade/fleet, POST /motorcade/faults, POST /motorcade/ledger, health."""
+    """Routes: GET /motorcade/fleet, POST /motorcade/{events,faults,ledger}, health, metrics."""
     api = Blueprint("motorcade", __name__)
-    registry = CollectorRegistry()
-    gauges = {
-        name: Gauge(f"motorcade_simulator_{name}", text, registry=registry)
-        for name, text in _GAUGES.items()
-    }
 
     @api.get("/motorcade/fleet")
     def fleet() -> Response:
@@ -40,12 +36,31 @@ def control_api(control: MasterControl) -> Blueprint:
         except FaultsError as error:
             return _problem(error, 400)
 
+    @api.post("/motorcade/events")
+    def events() -> Response:
+        try:
+            return jsonify(control.begin_event(request.get_data()))
+        except (FaultsError, FleetEventError) as error:
+            return _problem(error, 400)
+
     @api.post("/motorcade/ledger")
     def ledgers() -> Response:
         try:
             return jsonify({"ledgers": control.flush_ledgers()})
         except WorkersError as error:
             return _problem(error, 504)
+
+    _watch(api, control)
+    return api
+
+
+def _watch(api: Blueprint, control: MasterControl) -> None:
+    """Health and metrics."""
+    registry = CollectorRegistry()
+    gauges = {
+        name: Gauge(f"motorcade_simulator_{name}", text, registry=registry)
+        for name, text in _GAUGES.items()
+    }
 
     @api.get("/healthz")
     def healthz() -> Response:
@@ -64,8 +79,6 @@ def control_api(control: MasterControl) -> Blueprint:
         for name, gauge in gauges.items():
             gauge.set(state[name])
         return Response(generate_latest(registry), content_type=str(CONTENT_TYPE_LATEST))
-
-    return api
 
 
 def _problem(error: Any, status: int) -> Response:
