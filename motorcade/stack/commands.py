@@ -28,6 +28,7 @@ from motorcade.stack import (
     twin_cli,
 )
 from motorcade.stack.demo.command import demo
+from motorcade.stack.load.command import load
 from motorcade.stack.options import StackOptions
 from motorcade.stack.plan import broker_of, environment, needed_archives
 from motorcade.stack.settings import StackSettings
@@ -54,6 +55,7 @@ app = typer.Typer(
     same parts and leaves them running; `motorcade down` stops them and leaves nothing behind.""",
 )
 app.command("demo")(demo)
+app.command("load")(load)
 app.command("topics")(contract_cli.topics)
 app.command("contract")(contract_cli.contract)
 app.command("generate")(generate_cli.generate_set)

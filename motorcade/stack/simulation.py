@@ -85,6 +85,13 @@ class Simulation:
         if not answer.get("success"):
             raise StackError(f"Locust did not start the fleet: {answer.get('message')}.")
 
+    async def resize(self, cars: int, per_s: float) -> None:
+        """Change the number of cars while a scenario is played."""
+        form = {"scenario_cars": str(cars), "scenario_ramp": f"{per_s:g}"}
+        answer = await self._ask("POST", "/swarm", data=form)
+        if not answer.get("success"):
+            raise StackError(f"The fleet was not changed: {answer.get('message')}")
+
     async def stop_fleet(self) -> None:
         """Stop all cars; returns when each has sent what it held and gone.
 

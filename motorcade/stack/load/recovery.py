@@ -25,6 +25,8 @@ class Happening:
     over_ms: int
     #: Whether all has to become as it was; a change that lasts has nothing to recover from.
     recovers: bool
+    #: Programs that it was done to; none for what happens to cars.
+    programs: tuple[str, ...] = ()
 
 
 def lasts_s(event: FleetEvent | StackEvent) -> float:
@@ -69,8 +71,10 @@ def recovered_s(
         until_ms: when the next thing happened or the run ended; later samples do not count.
 
     Returns:
-        None when it did not become calm in that time.
+        None when it did not become calm in that time, or had nothing to recover from.
     """
+    if not happening.recovers:
+        return None
     since: int | None = None
     for position, one in enumerate(samples):
         if not happening.over_ms <= one.time_ms <= until_ms:

@@ -6,12 +6,14 @@ import shutil
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from motorcade.fleet import topics
 from motorcade.fleet.clock import RunClock
 from motorcade.fleet.errors import SettingsError, UnreachableError
 from motorcade.fleet.settings import ProcessSettings
+from motorcade.simulator.audit.verdict import Scope
 from motorcade.simulator.scenarios.model import Scenario
 from motorcade.stack import bringup, plan
 from motorcade.stack.bringup import OnUpdate
@@ -21,6 +23,7 @@ from motorcade.stack.errors import StackError
 from motorcade.stack.keeper import Keeper
 from motorcade.stack.options import StackOptions
 from motorcade.stack.settings import StackSettings
+from motorcade.stack.stages import addresses
 from motorcade.stack.state import StackState, StateFolder
 
 #: Seconds that a broker's queues must bridge beyond the longest outage of the scenario.
@@ -36,7 +39,8 @@ class Target:
         keeper: runs the simulator's processes.
         broker: the adapter of the broker.
         values: fields of a process's settings that let it find the target.
-        kafka: whether there is a Kafka to read.
+        scope: how far the audit can follow a message.
+        topics: what it reads, the raw topic first.
         state: the stack of ours; None where there is none.
         data: folder for what the run writes.
     """
@@ -44,7 +48,8 @@ class Target:
     keeper: Keeper
     broker: Broker
     values: Mapping[str, object]
-    kafka: bool
+    scope: Scope
+    topics: tuple[str, ...]
     state: StackState | None
     data: Path
 
@@ -52,6 +57,15 @@ class Target:
     def settings(self) -> ProcessSettings:
         """Settings with which the audit and the watch find the target."""
         return ProcessSettings.model_validate(dict(self.values))
+
+    @property
+    def words(self) -> str:
+        """Where it is, for people."""
+        if self.state is not None:
+            return addresses(self.state)
+        brokers = ", ".join(map(str, self.broker.endpoints))
+        kafka = self.values.get("kafka", "none: the audit ends at the broker")
+        return f"broker {brokers}, Kafka {kafka}"
 
     @property
     def gates(self) -> tuple[str, ...]:
@@ -88,27 +102,28 @@ def stack_options(scenario: Scenario, folder: StateFolder) -> StackOptions | Non
         outage_s=max(300.0, max(outages, default=0.0) + _SPARE_S),
         cars=scenario.fleet.cars,
         load_workers=scenario.workers,
-        tied=True,
     )
 
 
 @asynccontextmanager
 async def opened(
-    scenario: Scenario, folder: StateFolder, run: str, on_update: OnUpdate
+    scenario: Scenario, folder: StateFolder, run: str, on_update: OnUpdate, *, tied: bool
 ) -> AsyncIterator[Target]:
-    """The target, ready to be loaded; what was started for it is left to `closed`.
+    """The target, ready to be loaded; a stack that was started for it is left to the caller.
 
     Args:
         scenario: says which.
         folder: state folder of the stack that is started or used.
         run: name of the run's own folder.
         on_update: told of every part that starts.
+        tied: whether a stack that is started ends with this process.
 
     Raises:
         MotorcadeError: it cannot be started, or is not there; says what to do.
     """
     options = stack_options(scenario, folder)
     if options is not None:
+        options = replace(options, tied=tied)
         state = await bringup.start(options, StackSettings(), on_update)
         with _alone(folder.path):
             yield _of_stack(state, folder, run)
@@ -128,7 +143,8 @@ def _of_stack(state: StackState, folder: StateFolder, run: str) -> Target:
         keeper=folder.keeper,
         broker=plan.broker_of(state, folder),
         values={n.removeprefix("MOTORCADE_").lower(): v for n, v in environment.items()},
-        kafka=True,
+        scope=Scope.PIPELINE,
+        topics=tuple(topic.name for topic in topics.TOPICS),
         state=state,
         data=folder.data / "runs" / run,
     )
@@ -154,11 +170,13 @@ async def _foreign(scenario: Scenario, folder: StateFolder, run: str) -> AsyncIt
             "brokers_clustered": wanted.clustered,
             "clock": str(RunClock(now, now, scenario.fleet.speedup)),
         }
-        with_kafka = wanted.kafka not in {None, "none"}
-        if with_kafka:
+        scope = Scope.CARS
+        read: tuple[str, ...] = ()
+        if wanted.kafka != "none":
             values["kafka"] = wanted.kafka
+            scope, read = Scope.RAW, (topics.RAW,)
         try:
-            yield Target(keeper, broker, values, with_kafka, None, own / "runs" / run)
+            yield Target(keeper, broker, values, scope, read, None, own / "runs" / run)
         finally:
             await asyncio.to_thread(keeper.shut_down)
             shutil.rmtree(own, ignore_errors=True)

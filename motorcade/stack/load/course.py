@@ -1,0 +1,163 @@
+"""Follows the simulator through a scenario, and does to the stack what is due."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from motorcade.simulator.scenarios.events import FleetEvent, Kill, Pause, Stop
+from motorcade.simulator.scenarios.model import Scenario
+from motorcade.simulator.scenarios.timeline import RAMP
+from motorcade.stack.brokers.base import DropCount
+from motorcade.stack.load import progress
+from motorcade.stack.load.disturbance import Disturber
+from motorcade.stack.load.recovery import Happening, has_to_recover, lasts_s, recovered_s
+from motorcade.stack.load.watch import Sample, Watch
+from motorcade.stack.screen import Screen, Stage
+
+_POLL_S = 0.25
+_EVERY_S = 1.0
+
+_stack_event: TypeAdapter[Kill | Stop | Pause] = TypeAdapter(Kill | Stop | Pause)
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """Something that happened, and how long all took to be as before; None: it never was."""
+
+    happening: Happening
+    seconds: float | None
+
+
+def state_of(sample: Sample | None) -> dict[str, Any]:
+    """Where the simulator is with the scenario; empty before it has begun."""
+    found = None if sample is None else sample.fleet.get("scenario")
+    return dict(found) if found else {}
+
+
+@dataclass
+class Course:
+    """The course of one run.
+
+    Args:
+        scenario: what is played.
+        watch: looks at the run.
+        disturber: does stack events.
+        drops: asks the broker what it dropped.
+        screen: where it is shown.
+    """
+
+    scenario: Scenario
+    watch: Watch
+    disturber: Disturber
+    drops: DropCount
+    screen: Screen
+    happened: list[Happening] = field(default_factory=list)
+
+    def require_parts(self) -> None:
+        """What the stack lacks is said now and not in mid-run.
+
+        Raises:
+            SettingsError: an event is to happen to a part that is not there.
+        """
+        for event in self.scenario.events:
+            if isinstance(event, Kill | Stop | Pause):
+                self.disturber.programs(event)
+
+    async def look_on(self) -> None:
+        """Look every second until cancelled, and show what is seen."""
+        before = await self.drops() or 0
+        while True:
+            began = time.monotonic()
+            dropped = await self.drops()
+            await self.watch.sample(None if dropped is None else dropped - before)
+            self.screen.figures(progress.figures(self.watch.samples))
+            await asyncio.sleep(max(0.0, _EVERY_S - (time.monotonic() - began)))
+
+    async def ramped(self, stage: Stage) -> None:
+        """Until the ramp is over."""
+        stage.total = self.scenario.ramp_cars
+        while not self._after_ramp():
+            stage.done = self._connected
+            await asyncio.sleep(_POLL_S)
+        ramp = self._state["ramp"]
+        stage.detail = f"{ramp['connected']:,} cars in {ramp['took_s']:.1f} s"
+        self._plan_happenings()
+
+    async def stage(self, position: int, stage: Stage) -> None:
+        """Until the scenario's stage is over."""
+        began, stage.total = time.monotonic(), self.scenario.stages[position].seconds
+        # The ramp is the first of the simulator's stages.
+        while not self._state["done"] and self._state["stage_index"] <= position + 1:
+            stage.done = time.monotonic() - began
+            if self._state["stopped"]:
+                stage.detail = "stopped in the Locust UI; "
+                break
+            await asyncio.sleep(_POLL_S)
+        rate = progress.rate(self.watch.samples, "sent")
+        stage.detail += f"{self._connected:,} cars, {rate:,.0f} messages/s"
+
+    async def disturb(self) -> None:
+        """Do every stack event when it is due, several at a time where they overlap."""
+        async with asyncio.TaskGroup() as group:
+            for values in self._state["stack"]:
+                due_ms = values.pop("due_ms")
+                group.create_task(self._at(due_ms, _stack_event.validate_python(values)))
+
+    def recoveries(self, ended_ms: int) -> list[Recovered]:
+        """Everything that happened, in order, with how long it took to recover."""
+        found = sorted(self.happened, key=lambda one: one.time_ms)
+        rate = self.scenario.most_per_s
+        return [
+            Recovered(one, recovered_s(self.watch.samples, one, rate, _until(found, one, ended_ms)))
+            for one in found
+        ]
+
+    @property
+    def _last(self) -> Sample | None:
+        return self.watch.samples[-1] if self.watch.samples else None
+
+    @property
+    def _state(self) -> dict[str, Any]:
+        """The last that was known; a look that found no answer changes nothing."""
+        return next((s for one in reversed(self.watch.samples) if (s := state_of(one))), {})
+
+    @property
+    def _connected(self) -> int:
+        return self._last.connected if self._last else 0
+
+    def _after_ramp(self) -> bool:
+        state = self._state
+        return bool(state) and (state["ramp"]["connected"] is not None or state["stopped"])
+
+    def _plan_happenings(self) -> None:
+        """What the simulator will do to the fleet, with the moments that the ramp has fixed."""
+        ramp = next(one for one in self._state["stages"] if one["name"] == RAMP)
+        for event in self.scenario.events:
+            if isinstance(event, FleetEvent):
+                at_ms = ramp["to_ms"] + round(self.scenario.event_s(event) * 1000)
+                body = event.body()
+                kind = body.pop("kind")
+                detail = ", ".join(f"{name} {value}" for name, value in body.items())
+                over_ms = at_ms + round(lasts_s(event) * 1000)
+                self.happened.append(Happening(kind, detail, at_ms, over_ms, has_to_recover(event)))
+
+    async def _at(self, due_ms: float, event: Kill | Stop | Pause) -> None:
+        await asyncio.sleep(max(0.0, due_ms / 1000 - time.time()))
+        began = _wall_ms()
+        names = self.disturber.programs(event)
+        await self.disturber.perform(event)
+        detail = ", ".join(names)
+        self.happened.append(Happening(event.kind, detail, began, _wall_ms(), True, names))
+
+
+def _until(found: Sequence[Happening], one: Happening, ended_ms: int) -> int:
+    """When the next thing began that a run has to recover from, or the run ended."""
+    return next((o.time_ms for o in found if o.time_ms > one.over_ms and o.recovers), ended_ms)
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,284 @@
+"""A load run, stage by stage: target, simulator, scenario, drain, audit."""
+
+import asyncio
+import math
+import time
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from motorcade.fleet import topics
+from motorcade.simulator.audit import read
+from motorcade.simulator.audit.payloads import Places
+from motorcade.simulator.audit.read import Since
+from motorcade.simulator.audit.run import Extent, Surroundings, audit
+from motorcade.simulator.audit.verdict import Scope, Verdict
+from motorcade.simulator.scenarios import uses
+from motorcade.simulator.scenarios.model import Scenario
+from motorcade.simulator.settings import SimulatorSettings
+from motorcade.stack import checks, stages
+from motorcade.stack.brokers.external import parse_endpoints
+from motorcade.stack.load import target
+from motorcade.stack.load.course import Course, Recovered, state_of
+from motorcade.stack.load.disturbance import Disturber
+from motorcade.stack.load.excuses import excuses
+from motorcade.stack.load.options import LoadOptions
+from motorcade.stack.load.seek import Seeker
+from motorcade.stack.load.target import Target
+from motorcade.stack.load.watch import KafkaWatch, Sample, Watch
+from motorcade.stack.pipeline import look
+from motorcade.stack.ports import free_ports
+from motorcade.stack.screen import Screen
+from motorcade.stack.simulation import Simulation
+from motorcade.stack.state import StateFolder
+from motorcade.stack.usage import UsageMeter
+
+#: Seconds that a drain may take at least, and records that at least drain in a second.
+_DRAIN_S, _DRAINED_PER_S = 60.0, 2_000
+#: Topics that are judged from where they ended before the run.
+_JUDGED = tuple(topic.name for topic in topics.TOPICS)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a run leaves.
+
+    Args:
+        verdict: of the audit.
+        settings: of the simulator.
+        samples: looks at the run, one a second.
+        recoveries: what happened.
+        spans: stages as they were, each {name, from_ms, to_ms}.
+        seeker: of the limit, where one was searched for.
+        started_ms, ended_ms: wall clock, from the first connect to the last car's stop.
+    """
+
+    verdict: Verdict
+    settings: SimulatorSettings
+    samples: list[Sample]
+    recoveries: list[Recovered]
+    spans: list[dict[str, Any]]
+    seeker: Seeker | None
+    started_ms: int
+    ended_ms: int
+
+
+@dataclass
+class LoadRun:
+    """One run of a scenario.
+
+    Args:
+        scenario: what is played.
+        options: how.
+        folder: state folder of the stack that is started or used.
+        console: where it is shown.
+    """
+
+    scenario: Scenario
+    options: LoadOptions
+    folder: StateFolder
+    console: Console
+    _screen: Screen = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._screen = Screen(self.console)
+
+    async def run(self) -> Finished:
+        """Run it; a stack that was started for it is left to the caller.
+
+        Raises:
+            MotorcadeError: it cannot be run, or breaks off; says why.
+        """
+        self._check()
+        web_port = stages.web_port(self.options.web_port)
+        name = f"{self.scenario.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        self._screen.plan(*self._titles())
+        async with AsyncExitStack() as held:
+            held.enter_context(self._screen)
+            with self._screen.stage(0) as stage:
+                opening = target.opened(
+                    self.scenario,
+                    self.folder,
+                    name,
+                    stages.bars(stage),
+                    tied=not self.options.keep,
+                )
+                aim = await held.enter_async_context(opening)
+                stage.detail = aim.words
+            return await self._load(aim, web_port)
+
+    def _check(self) -> None:
+        """What the machine lacks is said before anything starts."""
+        scenario = self.scenario
+        found = checks.check(
+            self.folder.path,
+            cars=scenario.fleet.cars,
+            broker_nodes=scenario.target.broker_nodes,
+            load_workers=scenario.workers,
+            messages=scenario.most_per_s * scenario.total_s,
+            servers=target.stack_options(scenario, self.folder) is not None,
+        )
+        if scenario.target.broker_url is not None:
+            hosts = [one.host for one in parse_endpoints(scenario.target.broker_url)]
+            own = SimulatorSettings().source_addresses
+            found.append(checks.check_ports(scenario.fleet.cars, hosts, len(own)))
+        checks.require(found)
+        checks.raise_descriptor_limit()
+
+    def _titles(self) -> list[str]:
+        wanted = self.scenario.target
+        first = {
+            "own": "start Kafka, registry, broker and our processes",
+            "running": "find the stack that runs",
+            "external": "reach the broker",
+        }[wanted.stack]
+        workers = self.scenario.workers
+        course = [f"{one.name} for {_span(one.seconds)}" for one in self.scenario.stages]
+        if self.scenario.limit is not None:
+            course = ["search for the limit"]
+        return [
+            first,
+            f"start the simulator with {workers} worker{'s' if workers > 1 else ''}",
+            f"ramp to {self.scenario.ramp_cars:,} cars",
+            *course,
+            "stop the cars" if wanted.kafka == "none" else "stop the cars and drain",
+            "audit every message",
+        ]
+
+    @property
+    def _after(self) -> int:
+        """Position of the stage that comes after the scenario's own."""
+        return 3 + (len(self.scenario.stages) or 1)
+
+    async def _load(self, aim: Target, web_port: int) -> Finished:
+        settings = self._simulator_settings(aim, web_port)
+        simulation = Simulation(settings, aim.keeper)
+        since = {} if aim.scope is Scope.CARS else await read.ends(aim.settings, aim.topics)
+        meter = UsageMeter(aim.keeper)
+        kafka = KafkaWatch(aim.settings) if aim.scope is Scope.PIPELINE else None
+        started_ms = _wall_ms()
+        async with AsyncExitStack() as held:
+            held.push_async_callback(asyncio.to_thread, simulation.remove)
+            drops = await held.enter_async_context(aim.broker.counting())
+            watch = await held.enter_async_context(Watch(simulation, meter, kafka))
+            disturber = Disturber(aim.keeper, aim.broker_programs, self._tell)
+            course = Course(self.scenario, watch, disturber, drops, self._screen)
+            course.require_parts()
+            with self._screen.stage(1) as stage:
+                await simulation.start()
+                stage.detail = f"Locust UI {simulation.web_url}"
+            seeker = None
+            if self.scenario.limit is not None:
+                names = aim.broker_programs
+                seeker = Seeker(self.scenario, simulation, watch, names, self._tell)
+            await self._play(aim, simulation, course, seeker)
+            ended_ms = _wall_ms()
+            recoveries = course.recoveries(ended_ms)
+            last = watch.samples[-1]
+            verdict = await self._judge(aim, settings, meter, since, last, recoveries)
+        spans = list(state_of(last).get("stages", []))
+        return Finished(
+            verdict, settings, watch.samples, recoveries, spans, seeker, started_ms, ended_ms
+        )
+
+    def _simulator_settings(self, aim: Target, web_port: int) -> SimulatorSettings:
+        aim.data.mkdir(parents=True, exist_ok=True)
+        path = aim.data / f"{self.scenario.name}.yaml"
+        path.write_text(yaml.safe_dump(self.scenario.model_dump(mode="json", exclude_unset=True)))
+        own = {
+            "run_dir": aim.data,
+            "scenario": path,
+            "wait_for": aim.gates,
+            "master_port": free_ports(1, frozenset({web_port}))[0],
+            "web_port": web_port,
+        }
+        return SimulatorSettings(**{**aim.values, **uses.settings(self.scenario), **own})
+
+    async def _play(
+        self, aim: Target, simulation: Simulation, course: Course, seeker: Seeker | None
+    ) -> None:
+        """Ramp, play all stages, stop the cars; look on and disturb meanwhile."""
+        scenario, screen = self.scenario, self._screen
+        try:
+            async with asyncio.TaskGroup() as group:
+                looking = group.create_task(course.look_on())
+                with screen.stage(2) as stage:
+                    if self.options.ui:
+                        self._tell(f"press Start in the Locust UI: {simulation.web_url}")
+                    else:
+                        await simulation.ramp(scenario.ramp_cars, scenario.ramp.per_s)
+                    await course.ramped(stage)
+                disturbing = group.create_task(course.disturb())
+                if seeker is not None:
+                    with screen.stage(3) as stage:
+                        await seeker.run(stage)
+                for position in range(len(scenario.stages)):
+                    with screen.stage(3 + position) as stage:
+                        await course.stage(position, stage)
+                await disturbing
+                with screen.stage(self._after) as stage:
+                    await stages.stop_cars(simulation)
+                    if aim.scope is Scope.PIPELINE:
+                        patience_s = _DRAIN_S + scenario.most_per_s * 60 / _DRAINED_PER_S
+                        async with look(aim.settings) as pipeline:
+                            await stages.drain(pipeline, stage, patience_s)
+                looking.cancel()
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+
+    async def _judge(
+        self,
+        aim: Target,
+        settings: SimulatorSettings,
+        meter: UsageMeter,
+        since: Since,
+        last: Sample,
+        recoveries: list[Recovered],
+    ) -> Verdict:
+        await asyncio.to_thread(meter.sample)
+        ramp = state_of(last).get("ramp", {})
+        slowest = [r.seconds for r in recoveries if r.happening.recovers]
+        surroundings = Surroundings(
+            durability=aim.broker.durability,
+            broker_drops=last.drops,
+            usage=tuple(meter.report()),
+            broker=aim.broker.name,
+            cars=self.scenario.ramp_cars,
+            connected=ramp.get("connected"),
+            recovered_s=max((math.inf if s is None else s for s in slowest), default=None),
+            excuses=tuple(excuses(aim, recoveries)),
+        )
+        wanted = self.scenario.target
+        foreign = aim.scope is Scope.RAW
+        places = Places(vin=wanted.vin_at, seq=wanted.seq_at) if foreign else None
+        with self._screen.stage(self._after + 1) as stage:
+
+            def on_read(topic: str, count: int) -> None:
+                stage.done += count
+                stage.detail = topic
+
+            verdict = await audit(
+                aim.settings,
+                settings.run_dir,
+                surroundings,
+                limits=uses.limits(self.scenario),
+                extent=Extent(aim.scope, aim.topics[0] if aim.topics else "", places, since),
+                on_read=on_read,
+            )
+            stage.detail = f"{verdict.accounts.sent:,} messages accounted for"
+        return verdict
+
+    def _tell(self, what: str) -> None:
+        self._screen.event(what, "magenta")
+
+
+def _span(seconds: float) -> str:
+    whole = round(seconds)
+    return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{seconds:g} s"
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000
