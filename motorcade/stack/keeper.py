@@ -64,6 +64,8 @@ stdout_logfile_maxbytes=20MB
 stdout_logfile_backups=1
 """
 
+#: How supervisord writes a moment, to the second.
+LOGGED = "%Y-%m-%d %H:%M:%S"
 _EXITED = re.compile(r"^(\S+ \S+) \w+ exited: (\S+) \((.*)\)$")
 
 

@@ -12,7 +12,7 @@ from motorcade.fleet.errors import MotorcadeError
 from motorcade.simulator.commands import master_argv, master_env, worker_argv, worker_env
 from motorcade.simulator.settings import SimulatorSettings
 from motorcade.stack.errors import StackError
-from motorcade.stack.keeper import Keeper
+from motorcade.stack.keeper import LOGGED, Keeper
 from motorcade.stack.program import Program
 
 _PREFIX = "locust-"
@@ -23,6 +23,8 @@ _READY_S, _WORKER_READY_S = 60, 10
 #: Seconds that a stop may take, and cars that at least stop in each.
 _STOP_S, _STOPPED_PER_S = 60, 500
 _POLL_S = 0.25
+#: Processes that ended this often while they were being started are not going to start.
+_CRASHES_AT_START = 3
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,17 @@ class Simulation:
             name = _WORKER.format(index)
             self.keeper.add(Program(name, argv, worker_env(settings, index)))
         patience_s = _READY_S + _WORKER_READY_S * settings.workers
+        began = time.strftime(LOGGED)
         deadline = time.monotonic() + patience_s
         while not await self._is_ready():
+            ends = [crash for crash in self.keeper.restarts() if crash.when >= began]
+            if len(ends) >= _CRASHES_AT_START:
+                name = ends[-1].name
+                raise StackError(
+                    f"{name} does not start ({ends[-1].how}). It said: "
+                    f"{self.keeper.last_words(name, 1) or 'nothing'}",
+                    f"Its log is {self.keeper.log_path(name)}.",
+                )
             if time.monotonic() > deadline:
                 raise StackError(
                     f"The simulator is not ready after {patience_s} s. It said: "

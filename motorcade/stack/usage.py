@@ -6,10 +6,7 @@ from dataclasses import dataclass, field
 import psutil
 
 from motorcade.simulator.audit.verdict import ProcessUsage
-from motorcade.stack.keeper import Keeper
-
-#: How supervisord writes the moment of a crash, to the second.
-_LOGGED = "%Y-%m-%d %H:%M:%S"
+from motorcade.stack.keeper import LOGGED, Keeper
 
 
 @dataclass
@@ -59,7 +56,7 @@ class UsageMeter:
 
     def report(self) -> list[ProcessUsage]:
         """Usage so far, most CPU first."""
-        since = time.strftime(_LOGGED, time.localtime(self.began))
+        since = time.strftime(LOGGED, time.localtime(self.began))
         crashes = [crash.name for crash in self.keeper.restarts() if crash.when >= since]
         used = self.cpu_seconds()
         found = [
