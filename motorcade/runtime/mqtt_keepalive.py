@@ -100,7 +100,7 @@ def step(
             return "lost", now
         return "wait", pinged + keepalive_s
     shortest, longest = _QUIET
+    quiet_s = (shortest + (longest - shortest) * chance) * keepalive_s
     if now - last_out >= shortest * keepalive_s or now - last_in >= _UNHEARD * keepalive_s:
-        return "ping", now + keepalive_s
-    quiet = shortest + (longest - shortest) * chance
-    return "wait", min(last_out + quiet * keepalive_s, last_in + _UNHEARD * keepalive_s)
+        return "ping", now + quiet_s
+    return "wait", min(last_out + quiet_s, last_in + _UNHEARD * keepalive_s)

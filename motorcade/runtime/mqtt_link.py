@@ -34,6 +34,7 @@ class MqttLink:
     __slots__ = (
         "__weakref__",
         "_attempts",
+        "_away_until",
         "_clean_start",
         "_closing",
         "_connack",
@@ -100,6 +101,7 @@ class MqttLink:
         self._connack: asyncio.Future[Connack] | None = None
         self._reconnecting: asyncio.Task[None] | None = None
         self._attempts = 0
+        self._away_until = 0.0
         self._connected_at = 0.0
         self._closing = False
 
@@ -140,8 +142,13 @@ class MqttLink:
         if (connection := self._end()) is not None:
             connection.abort()
 
-    def cut(self) -> None:
-        """Lose the connection as if the network had cut it: the session comes back by itself."""
+    def cut(self, away_s: float = 0.0) -> None:
+        """Lose the connection as if the network had cut it: the session comes back by itself.
+
+        Args:
+            away_s: how long there is no network; it does not try again before.
+        """
+        self._away_until = time.monotonic() + away_s
         if self.connected:
             self._lost(None)
 
@@ -254,7 +261,10 @@ class MqttLink:
         if time.monotonic() - self._connected_at > _BACKOFF_CAP_S:
             self._attempts = 0
         while True:
-            await asyncio.sleep(_backoff_s(self._attempts))
+            away_s = max(0.0, self._away_until - time.monotonic())
+            await asyncio.sleep(away_s + _backoff_s(self._attempts))
+            if time.monotonic() < self._away_until:
+                continue  # the network went away meanwhile
             self._attempts += 1
             try:
                 await self._open()
