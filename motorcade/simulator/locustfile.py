@@ -41,6 +41,7 @@ def _begin(environment: Any, runner: Any, web_ui: Any, **_: Any) -> None:
             Car.control = WorkerControl(environment, settings)
         elif isinstance(runner, runners.MasterRunner):
             control = MasterControl(environment, settings)
+            environment.host = _target(settings)
             if web_ui is not None:
                 web_ui.app.register_blueprint(control_api(control))
                 add_tabs(web_ui, control)
@@ -54,6 +55,13 @@ def _begin(environment: Any, runner: Any, web_ui: Any, **_: Any) -> None:
         _give_up(runner, "; ".join(_explain(problem) for problem in error.errors()))
     except MotorcadeError as error:
         _give_up(runner, str(error))
+
+
+def _target(settings: SimulatorSettings) -> str:
+    """What Locust shows as the host."""
+    first, *others = settings.brokers
+    scheme = "mqtt" if settings.mqtt_ca is None else "mqtts"
+    return f"{scheme}://{first}" + (f" and {len(others)} more" if others else "")
 
 
 def _explain(problem: Any) -> str:

@@ -53,6 +53,11 @@ class ScenarioPlayer:
         timeline = self._timeline
         return None if timeline is None or not self._playing else timeline.scenario
 
+    @property
+    def last(self) -> Scenario | None:
+        """The scenario that is played, or was played last."""
+        return None if self._timeline is None else self._timeline.scenario
+
     def play(self, scenario: Scenario) -> None:
         """Begin a scenario.
 

@@ -22,12 +22,20 @@ _GAUGES = {
 
 
 def control_api(control: MasterControl) -> Blueprint:
-    """Routes: GET /motorcade/fleet, POST /motorcade/{events,faults,ledger}, health, metrics."""
+    """Routes under /motorcade, health and metrics.
+
+    GET fleet: its state; GET scenario: what is or was played, whole; POST events, faults, ledger.
+    """
     api = Blueprint("motorcade", __name__)
 
     @api.get("/motorcade/fleet")
     def fleet() -> Response:
         return jsonify(control.fleet())
+
+    @api.get("/motorcade/scenario")
+    def scenario() -> Response:
+        one = control.player.last
+        return jsonify(None if one is None else one.model_dump(mode="json"))
 
     @api.post("/motorcade/faults")
     def faults() -> Response:

@@ -1,4 +1,7 @@
-"""Rows of the tabs in Locust's web UI, from the fleet's state; pure."""
+"""Rows of the tabs in Locust's web UI, from the fleet's state; pure.
+
+Locust sorts rows by their `name`; those whose order means something have none.
+"""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -22,13 +25,13 @@ _PERCENTILES = ("p50", "p90", "p99", "p999", "p9999", "max")
 def fleet_rows(fleet: Fleet) -> Rows:
     """States of cars by endpoint, and all together."""
     rows = [
-        {"name": endpoint, **{state: f"{cars.get(state, 0):,}" for state in CAR_STATES}}
+        {"what": endpoint, **{state: f"{cars.get(state, 0):,}" for state in CAR_STATES}}
         for endpoint, cars in fleet["endpoints"].items()
     ]
     cars = fleet["cars"]
     rows.append(
         {
-            "name": "all",
+            "what": "all",
             **{state: f"{cars.get(state, 0):,}" for state in CAR_STATES},
             "garbage": f"{fleet['garbage']:,}",
             "connects": f"{fleet['connects']:,}",
@@ -45,7 +48,7 @@ def delivery_rows(fleet: Fleet) -> Rows:
     rows = []
     for worker in [*fleet["workers"], {**fleet, "worker": "all", "wanted": fleet["wanted"]}]:
         row = {
-            "name": str(worker["worker"]),
+            "what": str(worker["worker"]),
             "cars": f"{worker['wanted']:,}",
             **{name.replace("_", ""): f"{worker[name]:,}" for name in counts},
             "lag": _ms(worker["lag_ms"]),
@@ -60,7 +63,7 @@ def latency_rows(fleet: Fleet) -> Rows:
     """Percentiles over all workers since they started."""
     return [
         {
-            "name": words,
+            "what": words,
             "n": f"{figures['n']:,}",
             **{name: _ms(figures[name]) if figures["n"] else "" for name in _PERCENTILES},
         }
@@ -84,7 +87,7 @@ def stage_rows(fleet: Fleet) -> Rows:
         events = fleet["events"]
     rows += [
         {
-            "name": f"{event['kind']}: {event['detail']}",
+            "what": f"{event['kind']}: {event['detail']}",
             "state": "happened",
             "from": _clock(event["time_ms"]),
         }
@@ -98,7 +101,7 @@ def _stage(
     stage: dict[str, Any], span: dict[str, Any] | None, now_ms: float, *, ended: bool
 ) -> dict[str, Any]:
     row = {
-        "name": stage["name"],
+        "what": stage["name"],
         "state": "to come",
         "cars": f"{stage['cars']:,}",
         "interval": f"{stage['interval_s']:g}",
@@ -127,7 +130,7 @@ def _due(event: dict[str, Any]) -> dict[str, Any]:
     node = f" {event['node']}" if event["what"] == "broker-node" else ""
     due = "" if event["due_ms"] is None else _clock(event["due_ms"])
     return {
-        "name": f"{event['kind']} {event['what']}{node} for {event['seconds']:g} s",
+        "what": f"{event['kind']} {event['what']}{node} for {event['seconds']:g} s",
         "state": f"due at {event['at']}",
         "from": due,
     }
@@ -153,7 +156,7 @@ TABS: dict[str, tuple[str, Columns, Callable[[Fleet], Rows]]] = {
     "fleet": (
         "Fleet",
         (
-            ("name", "Broker endpoint"),
+            ("what", "Broker endpoint"),
             ("driving", "Driving"),
             ("parked", "Parked"),
             ("connecting", "Connecting"),
@@ -170,7 +173,7 @@ TABS: dict[str, tuple[str, Columns, Callable[[Fleet], Rows]]] = {
     "delivery": (
         "Delivery",
         (
-            ("name", "Worker"),
+            ("what", "Worker"),
             ("cars", "Cars"),
             ("sent", "Sent"),
             ("acked", "Acknowledged"),
@@ -186,7 +189,7 @@ TABS: dict[str, tuple[str, Columns, Callable[[Fleet], Rows]]] = {
     "latency": (
         "Latency",
         (
-            ("name", "Milliseconds, since the workers started"),
+            ("what", "Milliseconds, since the workers started"),
             ("n", "Count"),
             ("p50", "p50"),
             ("p90", "p90"),
@@ -200,7 +203,7 @@ TABS: dict[str, tuple[str, Columns, Callable[[Fleet], Rows]]] = {
     "stages": (
         "Stages",
         (
-            ("name", "Stage or event"),
+            ("what", "Stage or event"),
             ("state", "State"),
             ("progress", "Progress"),
             ("cars", "Cars"),
