@@ -21,10 +21,10 @@ from motorcade.fleet.avro import Schema
 from motorcade.fleet.errors import DecodeError
 from motorcade.fleet.vin import LENGTH
 
-_MAGIC = 0
-_VIN_LENGTH_BYTE = LENGTH << 1  # Avro's zigzag varint of 17
-_MAX_VARINT = 10
-_HEADER = 5
+MAGIC = 0
+VIN_LENGTH_BYTE = LENGTH << 1  # Avro's zigzag varint of 17
+MAX_VARINT = 10
+HEADER = 5
 
 
 @dataclass(frozen=True)
@@ -90,20 +90,20 @@ class RecordLayout:
         n = len(block)
         front = np.zeros(n, dtype=self._dtype)
         front["id"] = schema_id
-        front["length"] = _VIN_LENGTH_BYTE
+        front["length"] = VIN_LENGTH_BYTE
         front["vin"] = block.vin
         for column, name in enumerate(self.values):
             front[name] = block.values[:, column]
-        tail = _MAX_VARINT * len(self.longs)
+        tail = MAX_VARINT * len(self.longs)
         matrix = np.empty((n, self.width + tail), dtype=np.uint8)
         matrix[:, : self.width] = front.view(np.uint8).reshape(n, self.width)
         used = np.ones((n, self.width + tail), dtype=bool)
         for column in range(len(self.longs)):
-            at = self.width + _MAX_VARINT * column
+            at = self.width + MAX_VARINT * column
             _varints(
                 block.longs[:, column],
-                matrix[:, at : at + _MAX_VARINT],
-                used[:, at : at + _MAX_VARINT],
+                matrix[:, at : at + MAX_VARINT],
+                used[:, at : at + MAX_VARINT],
             )
         data = matrix[used].tobytes()
         ends = np.cumsum(used.sum(axis=1)).tolist()
@@ -127,11 +127,11 @@ class RecordLayout:
             raise DecodeError(f"Record {at} of the batch is cut short at {lengths[at]} bytes.")
         # Padding lets every tail be gathered at full width without reading past the end.
         flat = np.frombuffer(
-            b"".join(records) + bytes(_MAX_VARINT * len(self.longs) + 1), dtype=np.uint8
+            b"".join(records) + bytes(MAX_VARINT * len(self.longs) + 1), dtype=np.uint8
         )
         starts = np.cumsum(lengths) - lengths
         front = flat[starts[:, None] + np.arange(self.width)].view(self._dtype).reshape(n)
-        bad = (front["magic"] != _MAGIC) | (front["length"] != _VIN_LENGTH_BYTE)
+        bad = (front["magic"] != MAGIC) | (front["length"] != VIN_LENGTH_BYTE)
         if bad.any():
             at = int(np.flatnonzero(bad)[0])
             raise DecodeError(f"Record {at} of the batch does not have the layout's front.")
@@ -154,7 +154,7 @@ class RecordLayout:
             DecodeError: the bytes do not decode under the schema.
         """
         try:
-            value = fastavro.schemaless_reader(io.BytesIO(record[_HEADER:]), self._parsed, None)
+            value = fastavro.schemaless_reader(io.BytesIO(record[HEADER:]), self._parsed, None)
         except (EOFError, ValueError, IndexError) as error:
             raise DecodeError(
                 f"A record does not decode as {self.schema['name']}: {error}."
@@ -169,15 +169,15 @@ def schema_id_of(record: bytes) -> int:
     Raises:
         DecodeError: the record does not begin with the wire header.
     """
-    if len(record) < _HEADER or record[0] != _MAGIC:
+    if len(record) < HEADER or record[0] != MAGIC:
         raise DecodeError("A record is not in Confluent's wire format (zero byte, schema id).")
-    return int.from_bytes(record[1:_HEADER], "big")
+    return int.from_bytes(record[1:HEADER], "big")
 
 
 def _varints(column: Ints, out: NDArray[np.uint8], used: Bools) -> None:
     """Zigzag varints (Avro 1.12, "Binary encoding") of (n,) int64 into (n, 10) bytes and mask."""
     zigzag = ((column << 1) ^ (column >> 63)).astype(np.uint64)
-    for i in range(_MAX_VARINT):
+    for i in range(MAX_VARINT):
         used[:, i] = True if i == 0 else zigzag != 0
         more = (zigzag >> np.uint64(7)) != 0
         out[:, i] = (zigzag & np.uint64(0x7F)).astype(np.uint8) | (more.astype(np.uint8) << 7)
@@ -189,7 +189,7 @@ def _read_varints(flat: NDArray[np.uint8], position: Ints) -> tuple[Ints, Ints]:
     result = np.zeros(len(position), dtype=np.uint64)
     position = position.copy()
     open_ = np.ones(len(position), dtype=bool)
-    for i in range(_MAX_VARINT):
+    for i in range(MAX_VARINT):
         byte = flat[np.minimum(position, len(flat) - 1)]
         result[open_] |= (byte[open_] & 0x7F).astype(np.uint64) << np.uint64(7 * i)
         position += open_

@@ -13,6 +13,7 @@ from motorcade.fleet.arrays import Bools, Floats, Ids, Ints
 from motorcade.fleet.avro import IDENTITY_FIELDS, telemetry_schema
 from motorcade.fleet.catalogue import Catalogue
 from motorcade.fleet.columns import Block, RecordLayout
+from motorcade.fleet.errors import DecodeError
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,14 @@ class TelemetryColumns:
     def longs(self) -> Ints:
         """Identity columns stacked, shape (n, 4), in the order of the Avro schema."""
         return np.stack([self.boot, self.seq, self.time, self.due], axis=1)
+
+    @classmethod
+    def joined(cls, parts: "Sequence[TelemetryColumns]") -> "TelemetryColumns":
+        """One batch of several."""
+        if len(parts) == 1:
+            return parts[0]
+        fields = ("vin", "values", "boot", "seq", "time", "due")
+        return cls(*(np.concatenate([getattr(part, field) for part in parts]) for field in fields))
 
     def take(self, rows: Ints | Bools) -> "TelemetryColumns":
         """The rows given by index or by boolean mask."""
@@ -162,11 +171,25 @@ class TelemetryAvro:
         Raises:
             DecodeError: the schema does not have the layout that columns need.
         """
-        self._layouts[schema_id] = RecordLayout(schema)
+        layout = RecordLayout(schema)
+        missing = [name for name in IDENTITY_FIELDS if name not in layout.longs]
+        if missing:
+            raise DecodeError(f"The schema {schema_id} lacks {', '.join(missing)}.")
+        self._layouts[schema_id] = layout
 
     def knows(self, schema_id: int) -> bool:
         """Whether records of this schema id can be decoded."""
         return schema_id in self._layouts
+
+    def layout(self, schema_id: int) -> RecordLayout | None:
+        """The layout of a schema id that is known."""
+        return self._layouts.get(schema_id)
+
+    def strange(self, schema_id: int) -> list[str]:
+        """Fields of a known schema that are no signals of the catalogue."""
+        layout = self._layouts[schema_id]
+        known = {*self.catalogue.names, *IDENTITY_FIELDS}
+        return [n for n in (*layout.values, *layout.longs, *layout.rest) if n not in known]
 
     def encode(self, columns: TelemetryColumns) -> list[bytes]:
         """Encode a batch in Confluent's wire format under the catalogue's own schema."""

@@ -148,13 +148,13 @@ class ScoreStep:
             except DecodeError as error:
                 rows.append(_unknown(record, len(self._catalogue.names)))
                 broken[row] = f"the record is not telemetry: {error.what}"
-        return _joined(rows), broken
+        return TelemetryColumns.joined(rows), broken
 
     def _decode_all(self, payloads: list[bytes]) -> TelemetryColumns:
         runs = [(number, list(run)) for number, run in groupby(payloads, key=schema_id_of)]
         for number, _ in runs:
             self._learn(number)
-        return _joined([self._telemetry.decode(run, number) for number, run in runs])
+        return TelemetryColumns.joined([self._telemetry.decode(run, number) for number, run in runs])
 
     def _learn(self, number: int) -> None:
         if self._telemetry.knows(number):
@@ -192,15 +192,6 @@ def _scored(live: Autoencoder, columns: TelemetryColumns) -> _Parts:
             f"{manifest.minimum_coverage:.2f}"
         )
     return _Parts(scores.score, scores.coverage, outcomes, reasons, contributions)
-
-
-def _joined(parts: list[TelemetryColumns]) -> TelemetryColumns:
-    if len(parts) == 1:
-        return parts[0]
-    fields = ("vin", "values", "boot", "seq", "time", "due")
-    return TelemetryColumns(
-        *(np.concatenate([getattr(part, field) for part in parts]) for field in fields)
-    )
 
 
 def _unknown(record: Record, signals: int) -> TelemetryColumns:

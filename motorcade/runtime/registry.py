@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import time
+from collections.abc import Callable
 from typing import Any
 
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
@@ -11,6 +13,9 @@ from motorcade.fleet.avro import subjects
 from motorcade.fleet.catalogue import Catalogue
 from motorcade.fleet.errors import MotorcadeError, UnreachableError
 from motorcade.fleet.settings import ProcessSettings
+
+#: A schema that a sender uses before we have seen it registered is refused for so long at most.
+_ASK_AGAIN_S = 5.0
 
 
 async def schema_id(settings: ProcessSettings, catalogue: Catalogue, subject: str) -> int:
@@ -63,6 +68,46 @@ async def schema_by_id(settings: ProcessSettings, number: int) -> dict[str, Any]
         ) from error
     except Exception as error:
         raise _unreachable(settings, error) from error
+
+
+def subject_lookup(
+    settings: ProcessSettings, subject: str
+) -> Callable[[int], dict[str, Any] | None]:
+    """Looks up the schemas of one subject by id; None for an id that is none of them.
+
+    The function blocks, and asks the registry again for an id it does not know at most every
+    `_ASK_AGAIN_S`, so that garbage costs no request each.
+
+    Raises (the function):
+        UnreachableError: the registry does not answer.
+    """
+    versions: dict[int, tuple[int, dict[str, Any]]] = {}
+    asked = -_ASK_AGAIN_S
+
+    def refresh() -> None:
+        client = _client(settings)
+        for version in client.get_versions(subject):
+            if version not in versions:
+                found = client.get_version(subject, version)
+                assert found.schema_id is not None
+                assert found.schema.schema_str is not None
+                versions[version] = (found.schema_id, json.loads(found.schema.schema_str))
+
+    def look_up(number: int) -> dict[str, Any] | None:
+        nonlocal asked
+        known = dict(versions.values())
+        if number not in known and time.monotonic() - asked >= _ASK_AGAIN_S:
+            asked = time.monotonic()
+            try:
+                refresh()
+            except SchemaRegistryError:
+                return None  # no such subject
+            except Exception as error:
+                raise _unreachable(settings, error) from error
+            known = dict(versions.values())
+        return known.get(number)
+
+    return look_up
 
 
 def _client(settings: ProcessSettings) -> SchemaRegistryClient:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from motorcade.fleet.errors import MotorcadeError
 from motorcade.fleet.settings import ProcessSettings
+from motorcade.fleet.source import source_of
 from motorcade.fleet.topics import DLQ, MQTT_TOPIC_HEADER, RAW, partition_of
 from motorcade.runtime.kafka import (
     Record,
@@ -61,6 +62,8 @@ class Letter(NamedTuple):
     reason: str
     #: Where it lies in telemetry.raw.
     raw: Place
+    #: Which sample of the raw record, from 0.
+    sample: int
     #: MQTT topic name, where it is not the canonical one of the vehicle.
     mqtt_topic: str | None
     payload: bytes
@@ -80,6 +83,7 @@ class Letter(NamedTuple):
             "reason": self.reason,
             "remedy": self.remedy,
             "raw": str(self.raw),
+            "sample": self.sample,
             "mqtt_topic": self.mqtt_topic,
             "payload": self.payload.decode("utf-8", "backslashreplace"),
         }
@@ -88,6 +92,7 @@ class Letter(NamedTuple):
 def letter(record: Record) -> Letter:
     """Read a record of `telemetry.dlq`."""
     headers = {name: str(value, "utf-8", "replace") for name, value in record.headers}
+    source = source_of(record.headers)
     return Letter(
         Place(record.partition, record.offset),
         record.timestamp,
@@ -97,6 +102,7 @@ def letter(record: Record) -> Letter:
         Place(
             int(headers.get(dlq_headers.PARTITION, -1)), int(headers.get(dlq_headers.OFFSET, -1))
         ),
+        source.index if source else 0,
         headers.get(MQTT_TOPIC_HEADER),
         record.value or b"",
     )

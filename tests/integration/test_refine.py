@@ -16,7 +16,7 @@ from motorcade.fleet.avro import TELEMETRY_SUBJECT
 from motorcade.fleet.catalogue import load_catalogue
 from motorcade.fleet.settings import ProcessSettings
 from motorcade.fleet.source import source_of
-from motorcade.fleet.telemetry import TelemetryAvro
+from motorcade.fleet.telemetry import TelemetryAvro, TelemetryJson
 from motorcade.fleet.topics import LATE_HEADER, partition_of
 from motorcade.runtime.kafka import Record, producer
 from motorcade.runtime.kafka import started as kafka_started
@@ -64,7 +64,7 @@ def places(records: list[Record]) -> list[tuple[int, int]]:
         source = source_of(record.headers)
         assert source is not None
         assert source.partition == record.partition
-        found.append(tuple(source))
+        found.append((source.partition, source.offset))
     return found
 
 
@@ -233,6 +233,60 @@ async def test_a_kill_at_each_failpoint_loses_nothing_and_doubles_nothing(
     assert refine.popen.returncode == -9
     await refine.started()
     await audit(mark, repeats_in(messages))
+
+
+def batch_of(fleet: Messages, codec: TelemetryAvro, car: int, first: int) -> bytes:
+    """Ten samples in one payload, the fifth out of range: in JSON or, of odd cars, in Avro."""
+    low = {"speed": -5.0}
+    seqs = range(first, first + 10)
+    samples = [fleet.payload(car, seq, **(low if seq == first + 4 else {})) for seq in seqs]
+    if car % 2:
+        columns, rows, bad = TelemetryJson(codec.catalogue).decode(samples)
+        assert (len(rows), bad) == (10, [])
+        return b"".join(codec.encode(columns))
+    return b"[" + b",".join(samples) + b"]"
+
+
+@pytest.mark.parametrize("failpoint", ["", "refine.between-batches:2", "refine.between-outputs:2"])
+async def test_a_batchs_samples_each_come_to_one_record_whenever_refine_is_killed(
+    refine: Process, kafka_topics: str, registry_schemas: str, mark: Watermark, failpoint: str
+) -> None:
+    settings = ProcessSettings(kafka=kafka_topics, registry_url=registry_schemas)
+    catalogue = load_catalogue()
+    codec = TelemetryAvro(catalogue, await schema_id(settings, catalogue, TELEMETRY_SUBJECT))
+    fleet = Messages(seed=105 + len(failpoint), cars=2)
+    batches = 160  # of ten samples: more than one Kafka batch of telemetry for each car
+    sent = [
+        (vin, batch_of(fleet, codec, car, 1 + 10 * n))
+        for n in range(batches)
+        for car, vin in enumerate(fleet.vins)
+    ]
+    await put(kafka_topics, sent)
+    refine.start(failpoint)
+    if failpoint:
+        await until(lambda: not refine.running, what="the failpoint's kill")
+        await refine.started()
+    refined = await mark.until_count(topics.TELEMETRY, batches * 2 * 9)
+    letters = await mark.until_count(topics.DLQ, batches * 2)
+    sources = [source_of(record.headers) for record in refined]
+    assert [record.partition for record in refined] == [s.partition for s in sources if s]
+    columns = codec.decode([record.value for record in refined])
+    by_car: dict[bytes, list[int]] = {}
+    for vin, seq, source in zip(columns.vin.tolist(), columns.seq.tolist(), sources, strict=True):
+        assert source is not None
+        assert source.index == (seq - 1) % 10
+        by_car.setdefault(vin, []).append(seq)
+    good = [seq for seq in range(1, 1 + 10 * batches) if seq % 10 != 5]
+    assert by_car == {vin.encode(): good for vin in fleet.vins}
+    bad = [source_of(record.headers) for record in letters]
+    assert {source and source.index for source in bad} == {4}
+    assert len(set(bad)) == len(bad) == 2 * batches
+    assert set(rules_of(letters)) == {"out-of-range"}
+    raw = {(r.partition, r.offset): r.value for r in await mark.since(topics.RAW)}
+    for record, source in zip(letters, bad, strict=True):
+        assert source is not None
+        assert record.value != raw[source.partition, source.offset], "the sample's own bytes"
+        assert record.value in raw[source.partition, source.offset]
 
 
 @pytest.mark.chaos

@@ -10,6 +10,8 @@ class Rule(StrEnum):
 
     EMPTY = "empty-payload"
     JSON = "not-json"
+    AVRO = "not-avro"
+    BATCH = "batch"
     TYPE = "wrong-type"
     MISSING = "missing-field"
     UNKNOWN = "unknown-field"
@@ -25,8 +27,10 @@ class Rule(StrEnum):
 
 #: What to do about messages that a rule refused; `motorcade dlq show` prints it.
 REMEDY: dict[Rule, str] = {
-    Rule.EMPTY: "Correct the sender: a message carries one JSON object.",
+    Rule.EMPTY: "Correct the sender: a message carries one sample or several.",
     Rule.JSON: "Correct the sender's encoder; NaN and infinity are not JSON, leave the signal out.",
+    Rule.AVRO: "Correct the sender: records of telemetry's schema, in Confluent's wire format.",
+    Rule.BATCH: "Correct the sender: a batch holds 1 to 4096 samples.",
     Rule.TYPE: "Correct the sender: numbers as numbers, identity as whole numbers.",
     Rule.MISSING: "Correct the sender, or make the signal optional in the catalogue and replay.",
     Rule.UNKNOWN: "Add the signal to the catalogue and replay, or correct the sender.",

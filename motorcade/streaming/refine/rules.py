@@ -7,13 +7,14 @@ from typing import NamedTuple
 import numpy as np
 
 from motorcade.fleet import mqtt_topics
-from motorcade.fleet.arrays import Ints
+from motorcade.fleet.arrays import Bools, Ints
 from motorcade.fleet.catalogue import Catalogue
 from motorcade.fleet.clock import RunClock
 from motorcade.fleet.errors import IdentityError
-from motorcade.fleet.telemetry import TelemetryColumns, TelemetryJson
+from motorcade.fleet.telemetry import TelemetryColumns
 from motorcade.fleet.vin import LENGTH, check_digit, is_vehicle_id, is_vin, shard_of
-from motorcade.streaming.refine.reasons import Refusal, Rule, explain
+from motorcade.streaming.refine.reasons import Refusal, Rule
+from motorcade.streaming.refine.samples import Payloads, Samples
 
 #: Signals named in one reason.
 _NAMED = 3
@@ -22,16 +23,15 @@ _KNOWN = 1_000_000
 
 
 class Raw(NamedTuple):
-    """A batch of n messages as they lie in `telemetry.raw`, column by column.
+    """A batch of n samples of `telemetry.raw`, column by column.
 
-    payloads: bytes, empty for a record without a value. keys: the vehicle id of the MQTT topic.
-    topics: the MQTT topic name where it is not the key's own. ingested: (n,) wall-clock
-    milliseconds at which Kafka took the record.
+    keys: the vehicle id of the MQTT topic. topics: the MQTT topic name where it is not the key's
+    own. ingested: (n,) wall-clock milliseconds at which Kafka took the record.
     """
 
-    payloads: Sequence[bytes]
+    samples: Samples
     keys: Sequence[bytes]
-    topics: Sequence[str | None]
+    topics: dict[int, str]
     ingested: Ints
 
 
@@ -60,42 +60,58 @@ class Rules:
             and of wall-clock time by which a boot may be ahead of the message's arrival.
     """
 
-    def __init__(self, catalogue: Catalogue, clock: RunClock, skew_ms: int) -> None:
+    def __init__(
+        self, catalogue: Catalogue, payloads: Payloads, clock: RunClock, skew_ms: int
+    ) -> None:
         self._catalogue = catalogue
-        self._codec = TelemetryJson(catalogue)
+        self._payloads = payloads
+        #: A limit itself is allowed, also where it came as a float of 32 bits.
+        self._low_avro, self._high_avro = (
+            np.where(
+                [signal.type == "float" for signal in catalogue.signals],
+                limit.astype(np.float32).astype(np.float64),
+                limit,
+            )
+            for limit in (catalogue.low, catalogue.high)
+        )
         self._clock = clock
         self._skew_ms = skew_ms
         self._known: set[bytes] = set()
 
     def check(self, raw: Raw) -> Checked:
         """Judge a batch, message by message where one is bad and by columns where all are good."""
-        refusals: dict[int, Refusal] = {}
-        columns, rows, bad = self._codec.decode(raw.payloads)
-        for row, problem in bad:
-            refusals[row] = explain(raw.payloads[row], problem)
-        for row, name in enumerate(raw.topics):
-            if name is not None:
-                refusals[row] = Refusal(Rule.TOPIC, _topic_reason(name))
-        positions = rows.tolist()
-        vins = columns.vin.tolist()
-        keys = raw.keys
-        for at, row in enumerate(positions):
-            vin = vins[at]
-            if row not in refusals and (vin not in self._known or vin != keys[row]):
-                refusal = self._vehicle(vin, keys[row])
-                if refusal is not None:
-                    refusals[row] = refusal
+        columns, rows, avro, refusals = self._payloads.decode(raw.samples)
+        for row, name in raw.topics.items():
+            refusals[row] = Refusal(Rule.TOPIC, _topic_reason(name))
+        vins, keys = columns.vin.tolist(), raw.keys
+        if len(rows) < len(keys):
+            keys = [keys[row] for row in rows.tolist()]
+        if vins != keys or not self._known.issuperset(vins):
+            self._vehicles(vins, keys, rows, refusals)
         self._identity(columns, rows, raw.ingested, refusals)
         self._clock_rule(columns, rows, raw.ingested, refusals)
-        out_of_range = self._range(columns, rows, refusals)
+        out_of_range = self._range(columns, rows, avro, refusals)
         absent = np.isnan(columns.values).sum(axis=0)
         if refusals:
-            good = np.array([row not in refusals for row in positions], dtype=bool)
+            good = np.array([row not in refusals for row in rows.tolist()], dtype=bool)
             columns, rows = columns.take(good), rows[good]
         return Checked(columns, rows, refusals, out_of_range, absent)
 
+    def _vehicles(
+        self,
+        vins: Sequence[bytes],
+        keys: Sequence[bytes],
+        rows: Ints,
+        refusals: dict[int, Refusal],
+    ) -> None:
+        for row, vin, key in zip(rows.tolist(), vins, keys, strict=True):
+            if row not in refusals and (vin not in self._known or vin != key):
+                refusal = self._vehicle(vin, key)
+                if refusal is not None:
+                    refusals[row] = refusal
+
     def _vehicle(self, vin: bytes, key: bytes) -> Refusal | None:
-        text = vin.decode("ascii")
+        text = vin.decode("ascii", "backslashreplace")
         if self._catalogue.identity == "id17":
             if not is_vehicle_id(text):
                 return Refusal(
@@ -161,11 +177,15 @@ class Rules:
             refusals.setdefault(int(rows[at]), Refusal(Rule.CLOCK, reason))
 
     def _range(
-        self, columns: TelemetryColumns, rows: Ints, refusals: dict[int, Refusal]
+        self, columns: TelemetryColumns, rows: Ints, avro: Bools, refusals: dict[int, Refusal]
     ) -> dict[str, int]:
         values = columns.values
+        low, high = self._catalogue.low, self._catalogue.high
+        if avro.any():
+            low = np.where(avro[:, None], self._low_avro, low)
+            high = np.where(avro[:, None], self._high_avro, high)
         # NaN, an absent signal, compares false both ways; the limits themselves are allowed.
-        outside = (values < self._catalogue.low) | (values > self._catalogue.high)
+        outside = (values < low) | (values > high)
         if not outside.any():
             return {}
         for at in np.flatnonzero(outside.any(axis=1)).tolist():

@@ -10,15 +10,23 @@ from motorcade.fleet.avro import TELEMETRY_SUBJECT
 from motorcade.fleet.catalogue import Catalogue, load_catalogue
 from motorcade.fleet.settings import ProcessSettings
 from motorcade.fleet.telemetry import TelemetryAvro
-from motorcade.fleet.topics import DLQ, LATE_HEADER, MQTT_TOPIC_HEADER, RAW, TELEMETRY
+from motorcade.fleet.topics import (
+    DLQ,
+    GENERATED_HEADER,
+    LATE_HEADER,
+    MQTT_TOPIC_HEADER,
+    RAW,
+    TELEMETRY,
+)
 from motorcade.runtime.derive import Output, derive
 from motorcade.runtime.kafka import Record
-from motorcade.runtime.registry import schema_id
+from motorcade.runtime.registry import schema_id, subject_lookup
 from motorcade.runtime.service import Service, run
 from motorcade.streaming.refine.dlq_headers import dlq_headers
 from motorcade.streaming.refine.identity import Identities, Verdict
 from motorcade.streaming.refine.reasons import Refusal, Rule
 from motorcade.streaming.refine.rules import Checked, Raw, Rules
+from motorcade.streaming.refine.samples import Payloads, Samples
 
 _QUARANTINED = Counter("motorcade_refine_quarantined_total", "Messages refused", ["rule"])
 _REFINED = Counter("motorcade_refine_refined_total", "Messages that kept to every rule")
@@ -32,7 +40,8 @@ _ABSENT = Counter(
 )
 _CARS = Gauge("motorcade_refine_cars", "Cars whose message identities are remembered")
 
-_LATE_HEADERS = ((LATE_HEADER, b"1"),)
+_LATE_MARK = (LATE_HEADER, b"1")
+_NEW = (Verdict.FIRST, Verdict.LATE)
 _LINGER_S = 0.05
 
 
@@ -55,10 +64,16 @@ class RefineStep:
     outputs: tuple[str, ...] = (TELEMETRY, DLQ)
 
     def __init__(
-        self, catalogue: Catalogue, rules: Rules, codec: TelemetryAvro, history: int
+        self,
+        catalogue: Catalogue,
+        payloads: Payloads,
+        rules: Rules,
+        codec: TelemetryAvro,
+        history: int,
     ) -> None:
         self.history = history
         self._catalogue = catalogue
+        self._payloads = payloads
         self._rules = rules
         self._codec = codec
         self._identities: dict[int, Identities] = {}
@@ -71,23 +86,31 @@ class RefineStep:
         self._identities.pop(partition, None)
 
     def process(self, records: list[Record]) -> list[Output]:
-        """One output for each record that is not an exact repeat."""
-        checked = self._rules.check(_columns_of(records))
-        verdicts = self._judge(records, checked)
+        """One output for each sample that is not an exact repeat."""
+        samples = self._payloads.divide([record.value or b"" for record in records])
+        divided = len(samples.record) > len(records) or bool(samples.number.any())
+        if divided:
+            records = [records[at] for at in samples.record.tolist()]
+        checked = self._rules.check(_columns_of(records, samples))
+        verdicts = self._judge(records, samples, checked)
         refused = checked.refusals
-        passing: list[int] = []
-        for at, (row, verdict) in enumerate(zip(checked.rows.tolist(), verdicts, strict=True)):
-            if verdict is Verdict.FIRST or verdict is Verdict.LATE:
-                passing.append(at)
-            elif verdict is not Verdict.REPEAT:
-                refused[row] = _identity_refusal(checked, at, verdict)
-        everything = len(passing) == len(verdicts)
-        columns = checked.columns if everything else checked.columns.take(np.array(passing, int))
+        passing = [at for at, verdict in enumerate(verdicts) if verdict in _NEW]
+        columns = checked.columns
+        if len(passing) < len(verdicts):
+            columns = columns.take(np.array(passing, dtype=np.int64))
+            for at, verdict in enumerate(verdicts):
+                if verdict not in _NEW and verdict is not Verdict.REPEAT:
+                    refused[int(checked.rows[at])] = _identity_refusal(checked, at, verdict)
         values = self._codec.encode(columns) if passing else []
         rows = checked.rows.tolist()
+        index = samples.number.tolist() if divided else [0] * len(records)
         outputs = []
         for at, value in zip(passing, values, strict=True):
-            record = records[rows[at]]
+            row = rows[at]
+            record = records[row]
+            headers = record.headers and _passed_on(record)
+            if verdicts[at] is Verdict.LATE:
+                headers = (*headers, _LATE_MARK)
             outputs.append(
                 Output(
                     TELEMETRY,
@@ -95,29 +118,35 @@ class RefineStep:
                     record.key or b"",
                     value,
                     record.offset,
-                    _LATE_HEADERS if verdicts[at] is Verdict.LATE else (),
+                    headers,
+                    index[row],
                 )
             )
-        outputs += [_dlq(records[row], refused[row]) for row in sorted(refused)]
+        outputs += [
+            _dlq(records[row], samples.payloads[row], index[row], refused[row])
+            for row in sorted(refused)
+        ]
         self._count(checked, verdicts, len(passing))
         return outputs
 
-    def _judge(self, records: list[Record], checked: Checked) -> list[Verdict]:
-        columns = checked.columns
-        verdicts = []
-        for row, vin, boot, seq in zip(
-            checked.rows.tolist(),
-            columns.vin.tolist(),
-            columns.boot.tolist(),
-            columns.seq.tolist(),
-            strict=True,
-        ):
-            record = records[row]
-            # Python's own hash of bytes: SipHash under a key of this process, which is as long
-            # as it is compared.
-            verdicts.append(
-                self._identities[record.partition].judge(vin, boot, seq, hash(record.value))
+    def _judge(self, records: list[Record], samples: Samples, checked: Checked) -> list[Verdict]:
+        columns, rows = checked.columns, checked.rows
+        n = len(rows)
+        partitions = np.fromiter((record.partition for record in records), np.int64, len(records))
+        # Python's own hash of bytes: SipHash under a key of this process, which is as long as it
+        # is compared.
+        content = np.fromiter(map(hash, samples.payloads), np.int64, len(records))[rows]
+        mine = partitions[rows]
+        vins = columns.vin.tolist()
+        verdicts: list[Verdict] = [Verdict.FIRST] * n
+        for partition in np.unique(mine).tolist():
+            here = np.flatnonzero(mine == partition)
+            places = here.tolist()
+            found = self._identities[partition].judge_all(
+                [vins[at] for at in places], columns.boot[here], columns.seq[here], content[here]
             )
+            for at, verdict in zip(places, found, strict=True):
+                verdicts[at] = verdict
         return verdicts
 
     def _count(self, checked: Checked, verdicts: list[Verdict], refined: int) -> None:
@@ -135,13 +164,21 @@ class RefineStep:
         _CARS.set(sum(map(len, self._identities.values())))
 
 
-def _columns_of(records: list[Record]) -> Raw:
+def _columns_of(records: list[Record], samples: Samples) -> Raw:
+    topics = {}
+    for row, record in enumerate(records):
+        if record.headers and (topic := _mqtt_topic(record)) is not None:
+            topics[row] = topic
     return Raw(
-        [record.value or b"" for record in records],
+        samples,
         [record.key or b"" for record in records],
-        [_mqtt_topic(record) if record.headers else None for record in records],
-        np.array([record.timestamp for record in records], dtype=np.int64),
+        topics,
+        np.fromiter((record.timestamp for record in records), np.int64, len(records)),
     )
+
+
+def _passed_on(record: Record) -> tuple[tuple[str, bytes], ...]:
+    return tuple(header for header in record.headers if header[0] == GENERATED_HEADER)
 
 
 def _mqtt_topic(record: Record) -> str | None:
@@ -163,14 +200,15 @@ def _identity_refusal(checked: Checked, at: int, verdict: Verdict) -> Refusal:
     )
 
 
-def _dlq(record: Record, refusal: Refusal) -> Output:
+def _dlq(record: Record, payload: bytes, index: int, refusal: Refusal) -> Output:
     return Output(
         DLQ,
         record.partition,
         record.key or b"",
-        record.value or b"",
+        payload,
         record.offset,
-        dlq_headers(record, refusal),
+        (*dlq_headers(record, refusal), *_passed_on(record)),
+        index,
     )
 
 
@@ -180,8 +218,10 @@ async def refine(service: Service, settings: Settings) -> None:
     catalogue = load_catalogue(settings.signals)
     codec = TelemetryAvro(catalogue, await schema_id(settings, catalogue, TELEMETRY_SUBJECT))
     service.ready("registry", True)
-    rules = Rules(catalogue, settings.run_clock, round(settings.refine_skew_minutes * 60_000))
-    step = RefineStep(catalogue, rules, codec, settings.refine_history)
+    payloads = Payloads(catalogue, codec, subject_lookup(settings, TELEMETRY_SUBJECT))
+    skew_ms = round(settings.refine_skew_minutes * 60_000)
+    rules = Rules(catalogue, payloads, settings.run_clock, skew_ms)
+    step = RefineStep(catalogue, payloads, rules, codec, settings.refine_history)
     await derive(service, step, linger_s=_LINGER_S)
 
 

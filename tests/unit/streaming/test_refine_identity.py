@@ -1,5 +1,8 @@
 """Message identity: what is new, late, repeated or contradictory, whatever the order of arrival."""
 
+import itertools
+
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,6 +43,29 @@ def test_with_a_bounded_memory_a_repeat_never_passes_as_new(
         if verdict in (Verdict.FIRST, Verdict.LATE):
             assert (boot, seq) not in passed
             passed.add((boot, seq))
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2), messages), max_size=80),
+    st.lists(st.integers(1, 7), min_size=1, max_size=9),
+)
+def test_messages_are_judged_together_as_one_by_one(
+    stream: list[tuple[int, tuple[int, int, int]]], cuts: list[int]
+) -> None:
+    one_by_one, together = Identities(1000), Identities(1000)
+    vins = [b"MC9ABT5E7T000000%d" % car for car, _ in stream]
+    columns = np.array([message for _, message in stream], dtype=np.int64).reshape(-1, 3)
+    expected = [
+        one_by_one.judge(vin, *row) for vin, row in zip(vins, columns.tolist(), strict=True)
+    ]
+    found, at = [], 0
+    for cut in itertools.cycle(cuts):
+        part = slice(at, at + cut)
+        found += together.judge_all(vins[part], *columns[part].T)
+        at += cut
+        if at >= len(vins):
+            break
+    assert found == expected
 
 
 def test_cars_do_not_share_their_numbers() -> None:

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from motorcade.fleet import mqtt_topics
 from motorcade.fleet.catalogue import Catalogue, load_catalogue
 from motorcade.fleet.clock import RunClock
+from motorcade.fleet.telemetry import TelemetryAvro
 from motorcade.fleet.vin import generate_vin
 from motorcade.streaming.refine.reasons import REMEDY, Refusal, Rule
 from motorcade.streaming.refine.rules import Checked, Raw, Rules
+from motorcade.streaming.refine.samples import Payloads
 
 CATALOGUE = load_catalogue()
 VIN = generate_vin(5, 42)
@@ -36,15 +38,19 @@ GOOD: dict[str, Any] = {
 
 def check(
     *payloads: bytes,
-    key: str = VIN,
+    key: str | list[str] = VIN,
     topic: str | None = None,
     catalogue: Catalogue = CATALOGUE,
     clock: RunClock | None = None,
     ingested: int = NOW,
 ) -> Checked:
-    n = len(payloads)
-    rules = Rules(catalogue, clock or RunClock(), SKEW)
-    return rules.check(Raw(payloads, [key.encode()] * n, [topic] * n, np.full(n, ingested)))
+    codec = Payloads(catalogue, TelemetryAvro(catalogue, 7), lambda _: None)
+    rules = Rules(catalogue, codec, clock or RunClock(), SKEW)
+    samples = codec.divide(payloads)
+    n = len(samples.payloads)
+    topics = dict.fromkeys(range(n), topic) if topic else {}
+    keys = [one.encode() for one in ([key] * n if isinstance(key, str) else key)]
+    return rules.check(Raw(samples, keys, topics, np.full(n, ingested)))
 
 
 def encode(**changes: Any) -> bytes:
@@ -72,7 +78,12 @@ def test_a_good_message_passes_and_all_its_values_stay() -> None:
         (b"{", Rule.JSON, "not JSON: cut short after 1 bytes"),
         (b"coolant", Rule.JSON, "not JSON: invalid character at byte 0"),
         (b"\xff\xfe\x00", Rule.JSON, "not JSON: invalid character at byte 0"),
-        (b"[1]", Rule.TYPE, "the payload is an array, it must be an object"),
+        (b" [1]", Rule.TYPE, "the payload is an array, it must be an object"),
+        (b"[1]", Rule.TYPE, "the payload is a whole number, it must be an object"),
+        (b"[]", Rule.BATCH, "the array holds no sample"),
+        (b"[{}", Rule.JSON, "not JSON: cut short after 3 bytes"),
+        (b"[{}]", Rule.MISSING, "the required field vin is missing"),
+        (b"[" + b"{}," * 4096 + b"{}]", Rule.BATCH, "the payload holds 4097 samples.*"),
         (b"null", Rule.TYPE, "the payload is null, it must be an object"),
         (encode(speed=math.nan), Rule.JSON, "NaN at byte \\d+ is not JSON: leave the signal out"),
         (encode(speed=-math.inf), Rule.JSON, "-Infinity at byte \\d+ is not JSON: .*"),
@@ -141,10 +152,7 @@ def test_an_id_that_is_not_the_topics_is_refused() -> None:
         f"the payload says vin {VIN}, but the topic belongs to {other}",
     )
     # Also once the id is known from a message of its own.
-    checked = Rules(CATALOGUE, RunClock(), SKEW).check(
-        Raw([encode()] * 2, [VIN.encode(), other.encode()], [None] * 2, np.full(2, NOW))
-    )
-    assert list(checked.refusals) == [1]
+    assert list(check(encode(), encode(), key=[VIN, other]).refusals) == [1]
 
 
 def test_a_vin_needs_its_form_and_check_digit_where_the_catalogue_asks() -> None:

@@ -15,6 +15,7 @@ from motorcade.fleet.topics import DLQ, LATE_HEADER, MQTT_TOPIC_HEADER, RAW, TEL
 from motorcade.fleet.vin import generate_vin
 from motorcade.streaming import dlq
 from motorcade.streaming.refine.rules import Rules
+from motorcade.streaming.refine.samples import Payloads
 from motorcade.streaming.refine.step import RefineStep
 
 CATALOGUE = load_catalogue()
@@ -44,7 +45,9 @@ def record(
 
 
 async def new_step(partitions: int = 1, history: int = 1000) -> RefineStep:
-    step = RefineStep(CATALOGUE, Rules(CATALOGUE, RunClock(), 600_000), CODEC, history)
+    payloads = Payloads(CATALOGUE, CODEC, lambda _: None)
+    rules = Rules(CATALOGUE, payloads, RunClock(), 600_000)
+    step = RefineStep(CATALOGUE, payloads, rules, CODEC, history)
     for partition in range(partitions):
         await step.assigned(partition)
     return step
