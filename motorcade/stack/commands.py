@@ -24,6 +24,7 @@ from motorcade.stack import (
     processes,
     scenarios_cli,
     show,
+    sizing_cli,
     train_cli,
     twin_cli,
 )
@@ -59,6 +60,7 @@ app.command("load")(load)
 app.command("topics")(contract_cli.topics)
 app.command("contract")(contract_cli.contract)
 app.command("generate")(generate_cli.generate_set)
+app.command("size")(sizing_cli.size)
 
 console = Console(stderr=True)
 

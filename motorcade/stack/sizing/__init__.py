@@ -1,0 +1,1 @@
+"""What a fleet takes: nodes, workers, storage, bandwidth and money, from measured costs. Pure."""
