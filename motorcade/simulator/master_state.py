@@ -218,6 +218,7 @@ class MasterState:
             **{name: sum(report.get(name, 0) for report in reports) for name in _SUMS},
             "lag_ms": max((report["lag_ms"] for report in reports), default=0.0),
             "latency": self._latency.of(report.get(_HISTOGRAMS, {}) for report in reports),
+            "recent": self._latency.recent,
             "workers": [
                 {name: value for name, value in report.items() if name != _HISTOGRAMS}
                 for report in sorted(reports, key=lambda report: int(report["worker"]))

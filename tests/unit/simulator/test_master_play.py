@@ -309,6 +309,20 @@ def test_latencies_are_merged_once_a_second_however_many_ask() -> None:
     assert latency.of(more)["lag"]["n"] == 2
 
 
+def test_recent_latencies_are_those_since_the_last_merge() -> None:
+    now = 0.0
+    latency = MergedLatency(lambda: now)
+    latency.of([{"lag": histogram([1] * 1000)}])
+    assert latency.recent["lag"]["n"] == 1000
+    now = 1.0
+    latency.of([{"lag": histogram([1] * 1000 + [500] * 10)}])
+    assert latency.recent["lag"]["n"] == 10
+    assert latency.recent["lag"]["p50"] == pytest.approx(500, rel=0.01)
+    now = 2.0
+    latency.of([{"lag": histogram([1])}])  # a worker that started again has forgotten
+    assert latency.recent["lag"]["n"] == 0
+
+
 def test_every_tab_has_rows_and_shows_only_its_columns(tmp_path: Path) -> None:
     master = Master(tmp_path, workers=2)
     for index in range(2):
