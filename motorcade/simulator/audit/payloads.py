@@ -5,7 +5,7 @@ one JSON object. What holds no identity counts as one sample without, at index 0
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any
@@ -13,10 +13,10 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 
+from motorcade.fleet import frames
 from motorcade.fleet.arrays import Ints
-from motorcade.fleet.avro import IDENTITY_FIELDS
-from motorcade.fleet.columns import RecordLayout, schema_id_of
-from motorcade.fleet.errors import DecodeError
+from motorcade.fleet.columns import schema_id_of
+from motorcade.fleet.frames import LayoutOf
 from motorcade.fleet.source import MAX_SAMPLES, place
 from motorcade.runtime.kafka import Record
 from motorcade.simulator.audit.records import RawBatch
@@ -24,17 +24,15 @@ from motorcade.simulator.audit.records import RawBatch
 #: A vehicle id as a level of an MQTT topic.
 _VIN = re.compile(rb"(?<![^/.])[A-Z0-9]{17}(?![^/.])")
 _AVRO, _BATCH = 0, ord("[")
-_WIRE_HEADER = 5
 #: Bounds within which a number can be an identity's; the audit packs them into integers.
 _Boot = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
 _Seq = Annotated[int, msgspec.Meta(gt=0, lt=1 << 30)]
 _Due = Annotated[int, msgspec.Meta(gt=-(1 << 62), lt=1 << 62)]
 
-#: The layout of a writer's schema id; None where nobody knows it.
-LayoutOf = Callable[[int], RecordLayout | None]
 #: boot, seq, due of a sample.
 _Numbers = tuple[int, int, int]
 _NONE: _Numbers = (-1, -1, -1)
+_NAMES = ("boot", "seq", "due")
 
 
 class _Identity(msgspec.Struct, gc=False):
@@ -60,96 +58,113 @@ class OwnPayloads:
     def read(self, records: Sequence[Record]) -> RawBatch:
         """The samples of a batch of records of one partition."""
         decode = self._decode
-        places: list[int] = []
-        vins: list[bytes] = []
-        digests: list[int] = []
-        ingested: list[int] = []
-        numbers: list[_Numbers] = []
+        rows = _Rows()
+        avro: list[Record] = []
         for record in records:
             value = record.value or b""
-            first = value[0] if value else 0
-            if first not in {_AVRO, _BATCH}:
-                try:
-                    one = decode(value)
-                    numbers.append((one.boot, one.seq, one.due))
-                except (msgspec.DecodeError, UnicodeDecodeError):
-                    numbers.append(_NONE)
-                places.append(place(record.offset))
-                digests.append(hash(value))
-                vins.append(record.key or b"")
-                ingested.append(record.timestamp)
+            first = value[0] if value else None
+            if first == _AVRO:
+                avro.append(record)
                 continue
-            samples, found = self._batch(value, first)
-            n = len(samples)
-            numbers += found
-            places += [place(record.offset, index) for index in range(n)]
-            digests += [hash(sample) for sample in samples]
-            vins += [record.key or b""] * n
-            ingested += [record.timestamp] * n
-        return _columns(places, vins, numbers, digests, ingested)
-
-    def _batch(self, value: bytes, first: int) -> tuple[Sequence[bytes], Sequence[_Numbers]]:
-        whole = ([value], [_NONE])
-        try:
-            samples = self._frames(value) if first == _AVRO else self._objects(value)
-        except (DecodeError, msgspec.DecodeError, UnicodeDecodeError):
-            return whole
-        if not 0 < len(samples) <= MAX_SAMPLES:
-            return whole
-        if first == _AVRO:
-            return samples, self._avro(samples)
-        return samples, [self._json(sample) for sample in samples]
-
-    def _objects(self, value: bytes) -> list[bytes]:
-        return [bytes(raw) for raw in self._split(value)]
-
-    def _json(self, sample: bytes) -> _Numbers:
-        try:
-            one = self._decode(sample)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return _NONE
-        return one.boot, one.seq, one.due
-
-    def _frames(self, value: bytes) -> list[bytes]:
-        """Cut Avro frames apart.
-
-        Raises:
-            DecodeError: they are cut short, or in a schema that nobody knows.
-        """
-        frames = []
-        start = 0
-        while start < len(value):
-            layout = self._layout(value[start : start + _WIRE_HEADER])
-            end = start + layout.width
-            for _ in layout.longs:
-                while end < len(value) and value[end] >= 0x80:
-                    end += 1
-                end += 1
-            if end > len(value):
-                raise DecodeError("The last of the frames is cut short.")
-            frames.append(value[start:end])
-            start = end
-        return frames
-
-    def _avro(self, frames: Sequence[bytes]) -> list[_Numbers]:
-        """Identities of frames, which were cut apart and so have their layout's length."""
-        found: list[_Numbers] = []
-        for frame in frames:
-            layout = self._layout(frame)
+            if first == _BATCH:
+                self._objects(rows, record, value)
+                continue
             try:
-                longs = layout.decode([frame]).longs[0].tolist()
-            except DecodeError:
-                found.append(_NONE)
-                continue
-            values = dict(zip(layout.longs, longs, strict=True))
-            found.append(_bounded(*(values.get(name, -1) for name in IDENTITY_FIELDS)))
-        return found
+                one = decode(value)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                rows.add(record, value, _NONE)
+            else:
+                rows.add(record, value, (one.boot, one.seq, one.due))
+        if avro:
+            self._frames(rows, avro)
+        return rows.batch(sort=0 < len(avro) < len(records))
 
-    def _layout(self, frame: bytes) -> RecordLayout:
-        layout = self._layout_of(schema_id_of(frame))
-        if layout is None:
-            raise DecodeError("A frame has a schema that nobody knows.")
-        return layout
+    def _objects(self, rows: "_Rows", record: Record, value: bytes) -> None:
+        """The samples of a JSON batch."""
+        try:
+            samples = [bytes(raw) for raw in self._split(value)]
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            samples = []
+        if not 0 < len(samples) <= MAX_SAMPLES:
+            rows.add(record, value, _NONE)
+            return
+        for index, sample in enumerate(samples):
+            try:
+                one = self._decode(sample)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                rows.add(record, sample, _NONE, index)
+            else:
+                rows.add(record, sample, (one.boot, one.seq, one.due), index)
+
+    def _frames(self, rows: "_Rows", records: Sequence[Record]) -> None:
+        """The samples of Avro payloads, in the order of the records."""
+        found = frames.split([record.value or b"" for record in records], self._layout_of)
+        samples: list[list[int]] = [[] for _ in records]
+        for at, row in enumerate(found.payload.tolist()):
+            samples[row].append(at)
+        numbers = self._numbers(found.frames)
+        for row, record in enumerate(records):
+            mine = samples[row]
+            if not 0 < len(mine) <= MAX_SAMPLES:
+                rows.add(record, record.value or b"", _NONE)
+                continue
+            for index, at in enumerate(mine):
+                rows.add(record, found.frames[at], numbers[at], index)
+
+    def _numbers(self, samples: Sequence[bytes]) -> list[_Numbers]:
+        """Identities of whole frames."""
+        result: list[_Numbers] = [_NONE] * len(samples)
+        of_schema: dict[int, list[int]] = {}
+        for at, sample in enumerate(samples):
+            of_schema.setdefault(schema_id_of(sample), []).append(at)
+        for number, places in of_schema.items():
+            layout = self._layout_of(number)
+            if layout is None or not set(_NAMES) <= set(layout.longs):
+                continue  # without identity
+            longs = layout.decode([samples[at] for at in places]).longs
+            columns = longs[:, [layout.longs.index(name) for name in _NAMES]].tolist()
+            for at, (boot, seq, due) in zip(places, columns, strict=True):
+                result[at] = _bounded(boot, seq, due)
+        return result
+
+
+class _Rows:
+    """Samples as lists, then as columns."""
+
+    def __init__(self) -> None:
+        self._places: list[int] = []
+        self._vins: list[bytes] = []
+        self._digests: list[int] = []
+        self._ingested: list[int] = []
+        self._numbers: list[_Numbers] = []
+
+    def add(
+        self,
+        record: Record,
+        sample: bytes,
+        numbers: _Numbers,
+        index: int = 0,
+        vin: bytes | None = None,
+    ) -> None:
+        """A sample; its VIN is the record's key unless given."""
+        self._places.append(place(record.offset, index))
+        self._vins.append((record.key or b"") if vin is None else vin)
+        self._digests.append(hash(sample))
+        self._ingested.append(record.timestamp)
+        self._numbers.append(numbers)
+
+    def batch(self, *, sort: bool) -> RawBatch:
+        columns: Ints = np.array(self._numbers, dtype=np.int64).reshape(len(self._numbers), 3)
+        rest = [np.array(c, np.int64) for c in (self._places, self._digests, self._ingested)]
+        places, digests, ingested = rest
+        vins = self._vins
+        if sort:
+            order = np.argsort(places)
+            places, digests, ingested = places[order], digests[order], ingested[order]
+            columns = columns[order]
+            vins = [vins[at] for at in order.tolist()]
+        boot, seq, due = columns.T
+        return RawBatch(places, vins, boot, seq, due, digests, ingested)
 
 
 @dataclass(frozen=True)
@@ -177,8 +192,7 @@ class ForeignPayloads:
 
     def read(self, records: Sequence[Record]) -> RawBatch:
         """The messages of a batch of records of one partition."""
-        vins: list[bytes] = []
-        numbers: list[_Numbers] = []
+        rows = _Rows()
         for record in records:
             vin, found = record.key or b"", _NONE
             if self._vin_at == "topic":
@@ -189,28 +203,20 @@ class ForeignPayloads:
                 found = _bounded(
                     0 if boot is None else int(boot),
                     int(_at(document, self._seq) or 0),
-                    0,
                     -1 if due is None else int(due),
                 )
                 if self._vin_at not in {"key", "topic"}:
                     vin = str(_at(document, self._vin)).encode()
             except (msgspec.DecodeError, ValueError, TypeError):
                 pass  # without identity
-            vins.append(vin)
-            numbers.append(found)
-        return _columns(
-            [place(record.offset) for record in records],
-            vins,
-            numbers,
-            [hash(record.value) for record in records],
-            [record.timestamp for record in records],
-        )
+            rows.add(record, record.value or b"", found, vin=vin)
+        return rows.batch(sort=False)
 
 
 Payloads = OwnPayloads | ForeignPayloads
 
 
-def _bounded(boot: int, seq: int, _time: int, due: int) -> _Numbers:
+def _bounded(boot: int, seq: int, due: int) -> _Numbers:
     known = 0 <= boot < 1 << 62 and 0 < seq < 1 << 30 and abs(due) < 1 << 62
     return (boot, seq, due) if known else _NONE
 
@@ -237,23 +243,3 @@ def _at(document: Any, path: tuple[str, ...]) -> Any:
         else:
             return None
     return document
-
-
-def _columns(
-    places: list[int],
-    vins: list[bytes],
-    numbers: list[_Numbers],
-    digests: list[int],
-    ingested: list[int],
-) -> RawBatch:
-    columns: Ints = np.array(numbers, dtype=np.int64).reshape(len(numbers), 3)
-    boot, seq, due = columns.T
-    return RawBatch(
-        np.array(places, dtype=np.int64),
-        vins,
-        boot,
-        seq,
-        due,
-        np.array(digests, dtype=np.int64),
-        np.array(ingested, dtype=np.int64),
-    )

@@ -267,7 +267,7 @@ def _merged(histograms: Iterable[str]) -> Any:
 
 def _histogram(milliseconds: Iterable[int]) -> Any:
     histogram = new_histogram()
-    record(histogram, milliseconds)
+    record(histogram, list(milliseconds))
     return histogram
 
 

@@ -1,6 +1,6 @@
 """Claims of cars against the raw topic: what is lost, what is excused, and what was garbage."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from motorcade.simulator.audit.delivery import Claim, Delivery, Excuse, deliver
@@ -10,6 +10,8 @@ from motorcade.simulator.intervals import IntervalSet
 VIN = "MC9AAT5E0T0000001"
 BOOT = 1_700_000_000_000
 SECOND = 1000
+
+unhurried = settings(deadline=None, max_examples=50)
 
 numbers = st.sets(st.integers(1, 30))
 
@@ -38,6 +40,7 @@ def delivered(one: Claim, present, unidentified: int = 0, **options) -> Delivery
     return deliver([one], [seen(present)], {VIN.encode(): unidentified}, **options)
 
 
+@unhurried
 @given(numbers, numbers, numbers)
 def test_every_message_is_there_lost_unacknowledged_or_somebody_elses(sent, acked, present) -> None:
     acked = acked & sent
@@ -50,6 +53,7 @@ def test_every_message_is_there_lost_unacknowledged_or_somebody_elses(sent, acke
     assert found.excused == 0
 
 
+@unhurried
 @given(numbers, numbers, numbers, st.integers(0, 40))
 def test_garbage_is_neither_lost_nor_anothers_as_far_as_it_came(sent, garbage, gone, there) -> None:
     garbage = garbage & sent

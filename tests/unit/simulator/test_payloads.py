@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from motorcade.fleet.avro import telemetry_schema
@@ -21,6 +21,8 @@ JSON = TelemetryJson(CATALOGUE)
 AVRO = TelemetryAvro(CATALOGUE, 7)
 LAYOUT = RecordLayout(telemetry_schema(CATALOGUE))
 VIN = b"MC9AAT5E0T0000001"
+
+unhurried = settings(deadline=None, max_examples=50)
 
 
 @dataclass
@@ -67,6 +69,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
+@unhurried
 @given(seqs=st.lists(st.integers(1, 2**30 - 1), min_size=1, max_size=5))
 def test_every_form_gives_its_samples_with_their_place(form: str, seqs: list[int]) -> None:
     payloads = FORMS[form](seqs)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 from hdrh.histogram import HdrHistogram
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from motorcade.fleet.source import MAX_SAMPLES
@@ -23,6 +23,8 @@ from motorcade.simulator.intervals import IntervalSet
 
 CARS = 3
 BOOT = 1000
+
+unhurried = settings(deadline=None, max_examples=50)
 
 
 def vins(cars) -> list[bytes]:
@@ -113,6 +115,7 @@ def clean(accounts: Accounts) -> bool:
     )
 
 
+@unhurried
 @given(st.integers(1, 20), st.lists(st.integers(1, 60), max_size=5))
 def test_a_perfect_run_reconciles_to_the_message(messages: int, cuts: list[int]) -> None:
     accounts = Run(messages).account(cuts)
@@ -122,6 +125,7 @@ def test_a_perfect_run_reconciles_to_the_message(messages: int, cuts: list[int])
     assert accounts.others == accounts.sent_missing == accounts.raw_reordered == 0
 
 
+@unhurried
 @given(st.integers(1, 20), st.data())
 def test_a_message_missing_anywhere_is_found_where_it_is_missing(messages: int, data) -> None:
     run = Run(messages)
@@ -149,6 +153,7 @@ def appended(raw: RawBatch, row: int, *, digest: int | None = None) -> RawBatch:
     return again
 
 
+@unhurried
 @given(st.lists(st.integers(1, 20), max_size=3))
 def test_an_exact_repeat_is_counted_and_needs_no_place_downstream(cuts: list[int]) -> None:
     run = Run(5)
@@ -158,6 +163,7 @@ def test_an_exact_repeat_is_counted_and_needs_no_place_downstream(cuts: list[int
     assert clean(accounts)
 
 
+@unhurried
 @given(st.lists(st.integers(1, 20), max_size=3))
 def test_the_same_identity_with_other_content_must_be_quarantined(cuts: list[int]) -> None:
     run = Run(5)
@@ -174,6 +180,7 @@ def test_the_same_identity_with_other_content_must_be_quarantined(cuts: list[int
     assert accounts.quarantined == 0  # the identity itself was refined
 
 
+@unhurried
 @given(st.lists(st.integers(1, 20), max_size=3))
 def test_a_message_behind_a_newer_one_is_a_reorder_unless_flagged_late(cuts: list[int]) -> None:
     run = Run(5)
@@ -196,6 +203,7 @@ def test_an_older_boot_counts_as_older_whatever_its_seq() -> None:
     assert accounts.acknowledged_missing == 0
 
 
+@unhurried
 @given(
     st.lists(
         st.tuples(st.integers(0, 2), st.integers(1, 3), st.integers(1, 6)), min_size=1, max_size=40
@@ -276,6 +284,7 @@ def test_what_derives_from_nothing_or_under_another_name_is_invented() -> None:
     assert run.account().invented == 1
 
 
+@unhurried
 @given(st.lists(st.integers(1, 15), max_size=3))
 def test_physical_repeats_downstream_are_counted_once(cuts: list[int]) -> None:
     run = Run(4)
