@@ -2,12 +2,18 @@
 
 import struct
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
+import numpy as np
+
+from motorcade.fleet.arrays import Ints
 from motorcade.fleet.topics import SOURCE_HEADER
 
 _RECORD = struct.Struct("!iq")
 _SAMPLE = struct.Struct("!iqH")
+
+_RECORDS = np.dtype([("partition", ">i4"), ("offset", ">i8")])
+_SAMPLES = np.dtype([*_RECORDS.descr, ("index", ">u2")])
 
 #: Samples that one raw record may hold.
 MAX_SAMPLES = 4096
@@ -32,7 +38,11 @@ class Source(NamedTuple):
         return place(self.offset, self.index)
 
 
-def place(offset: int, index: int = 0) -> int:
+@overload
+def place(offset: int, index: int = 0) -> int: ...
+@overload
+def place(offset: Ints, index: Ints | int = 0) -> Ints: ...
+def place(offset: int | Ints, index: int | Ints = 0) -> int | Ints:
     """Offset and index as one number of the same order."""
     return offset * MAX_SAMPLES + index
 
@@ -42,6 +52,26 @@ def source_header(partition: int, offset: int, index: int = 0) -> tuple[str, byt
     if index:
         return (SOURCE_HEADER, _SAMPLE.pack(partition, offset, index))
     return (SOURCE_HEADER, _RECORD.pack(partition, offset))
+
+
+def places(headers: Sequence[Headers]) -> tuple[Ints, Ints] | None:
+    """Partition and place of n derived records' sources, each (n,), where all carry one first."""
+    try:
+        firsts = [one[0] for one in headers]
+    except IndexError:
+        return None
+    values = [value for name, value in firsts if name == SOURCE_HEADER]
+    if len(values) < len(headers):
+        return None
+    data = b"".join(values)
+    if len(data) > len(values) * _RECORD.size:
+        data = b"".join([value.ljust(_SAMPLE.size, b"\0") for value in values])
+        found = np.frombuffer(data, dtype=_SAMPLES)
+        return found["partition"].astype(np.int64), place(
+            found["offset"].astype(np.int64), found["index"].astype(np.int64)
+        )
+    found = np.frombuffer(data, dtype=_RECORDS)
+    return found["partition"].astype(np.int64), place(found["offset"].astype(np.int64))
 
 
 def source_of(headers: Headers) -> Source | None:

@@ -10,8 +10,10 @@ lost, because offsets are committed after the outputs are acknowledged by all in
 
 import asyncio
 import time
+from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -20,10 +22,11 @@ from aiokafka.errors import CommitFailedError
 from prometheus_client import Counter, Histogram
 
 from motorcade.fleet.errors import MotorcadeError
-from motorcade.fleet.source import place, source_header, source_of
+from motorcade.fleet.source import place, places, source_header, source_of
 from motorcade.runtime.failpoint import failpoint
 from motorcade.runtime.kafka import (
     Record,
+    Rounds,
     TopicPartition,
     consumer,
     producer,
@@ -62,6 +65,13 @@ class Output(NamedTuple):
     index: int = 0  # type: ignore[assignment]  # nobody asks an output for tuple.index
 
 
+_LANE = itemgetter(0, 1)
+
+
+def _place(output: Output) -> int:
+    return place(output.source_offset, output.index)
+
+
 class Step(Protocol):
     """What a derivation must say and do.
 
@@ -93,7 +103,12 @@ class Step(Protocol):
 async def derive(
     service: Service, step: Step, *, linger_s: float = 0.05, max_records: int = 5000
 ) -> None:
-    """Run a step until the service stops."""
+    """Run a step until the service stops.
+
+    Args:
+        linger_s: how long a round waits for more records, where few come.
+        max_records: most records of one round.
+    """
     loop = _Loop(service, step, linger_s, max_records)
     await loop.run()
 
@@ -127,11 +142,11 @@ class _Loop(ConsumerRebalanceListener):
             started(consumer(settings, group=step.group), settings) as self._consumer,
         ):
             self._consumer.subscribe([step.source], listener=self)
+            rounds = Rounds(self._consumer, self._linger_s, self._max_records)
             committed_at = time.monotonic()
             while not service.stopping.is_set():
-                await asyncio.sleep(self._linger_s)
                 epoch = self._epoch
-                fetched = await self._fetch()
+                fetched = await self._fetch(rounds)
                 async with self._busy:
                     # Partitions that are not recovered yet are fetched again from where they are.
                     mine = {tp: r for tp, r in fetched.items() if tp.partition in self._next}
@@ -140,14 +155,13 @@ class _Loop(ConsumerRebalanceListener):
                     if time.monotonic() - committed_at >= _COMMIT_EVERY_S:
                         await self._commit()
                         committed_at = time.monotonic()
+                await rounds.pause(sum(map(len, fetched.values())))
             async with self._busy:
                 await self._commit()
 
-    async def _fetch(self) -> dict[TopicPartition, list[Record]]:
+    async def _fetch(self, rounds: Rounds) -> dict[TopicPartition, list[Record]]:
         """The next records; nothing once the process is to stop, even amid a rebalance."""
-        fetch = asyncio.ensure_future(
-            self._consumer.getmany(timeout_ms=_POLL_MS, max_records=self._max_records)
-        )
+        fetch = asyncio.ensure_future(rounds.next(_POLL_MS))
         stopping = asyncio.ensure_future(self._service.stopping.wait())
         await asyncio.wait({fetch, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
@@ -228,62 +242,78 @@ class _Loop(ConsumerRebalanceListener):
         for batch in fetched.values():
             records += self._without_repeats(batch)
         _CONSUMED.labels(step.name, step.source).inc(len(records))
-        outputs = step.process(records) if records else []
+        lanes = self._lanes(step.process(records)) if records else {}
         failpoint(f"{step.name}.before-produce")
         for position, topic in enumerate(step.outputs):
-            mine = [output for output in outputs if output.topic == topic]
             if position:
                 failpoint(f"{step.name}.between-outputs")
-            await self._produce(topic, mine)
+            await self._produce(topic, {p: lane for (t, p), lane in lanes.items() if t == topic})
         failpoint(f"{step.name}.after-produce")
         for tp, batch in fetched.items():
             self._next[tp.partition] = max(self._next[tp.partition], batch[-1].offset + 1)
         _BATCH_SECONDS.labels(step.name).observe(time.monotonic() - began)
 
     def _without_repeats(self, records: list[Record]) -> list[Record]:
-        kept = []
-        for record in records:
-            source = source_of(record.headers)
-            if source is not None:
-                key = (record.partition, source.partition)
-                at = source.place
-                if at <= self._seen.get(key, -1):
-                    continue
-                self._seen[key] = at
-            kept.append(record)
+        """Records of one partition without those that their writer wrote twice."""
+        found = places([record.headers for record in records])
+        if found is not None:
+            partitions, at = found
+            key = (records[0].partition, int(partitions[0]))
+            if (
+                at[0] > self._seen.get(key, -1)
+                and (at[1:] > at[:-1]).all()
+                and (partitions == key[1]).all()
+            ):
+                self._seen[key] = int(at[-1])
+                return records
+        kept = [record for record in records if self._is_new(record)]
         if len(kept) < len(records):
             _REPEATED.labels(self._step.name).inc(len(records) - len(kept))
         return kept
 
-    async def _produce(self, topic: str, outputs: list[Output]) -> None:
-        floor = self._floor
-        fresh = [o for o in outputs if place(o.source_offset, o.index) > floor[topic, o.partition]]
-        if len(fresh) < len(outputs):
-            _SUPPRESSED.labels(self._step.name, topic).inc(len(outputs) - len(fresh))
-        if not fresh:
-            return
-        fresh.sort(key=lambda output: output.partition)
+    def _is_new(self, record: Record) -> bool:
+        source = record.headers and source_of(record.headers)
+        if not source:
+            return True
+        key = (record.partition, source.partition)
+        at = source.place
+        if at <= self._seen.get(key, -1):
+            return False
+        self._seen[key] = at
+        return True
+
+    def _lanes(self, outputs: list[Output]) -> dict[tuple[str, int], list[Output]]:
+        """Outputs by topic and partition, without those that were there before a restart."""
+        lanes: dict[tuple[str, int], list[Output]] = {}
+        for lane, run in groupby(outputs, key=_LANE):
+            lanes.setdefault(lane, []).extend(run)
+        for lane, mine in lanes.items():
+            old = bisect_right(mine, self._floor[lane], key=_place)
+            if old:
+                _SUPPRESSED.labels(self._step.name, lane[0]).inc(old)
+                del mine[:old]
+        return lanes
+
+    async def _produce(self, topic: str, lanes: dict[int, list[Output]]) -> None:
         sends = [
-            self._produce_partition(topic, partition, list(group))
-            for partition, group in groupby(fresh, key=lambda output: output.partition)
+            self._produce_partition(topic, partition, outputs)
+            for partition, outputs in lanes.items()
+            if outputs
         ]
-        await asyncio.gather(*sends)
-        _PRODUCED.labels(self._step.name, topic).inc(len(fresh))
+        if sends:
+            await asyncio.gather(*sends)
+            _PRODUCED.labels(self._step.name, topic).inc(sum(map(len, lanes.values())))
 
     async def _produce_partition(self, topic: str, partition: int, outputs: list[Output]) -> None:
         """Append in order; a full batch is sent before the next is begun."""
         builder = self._producer.create_batch()
-        for output in outputs:
-            headers = [
-                source_header(partition, output.source_offset, output.index),
-                *output.headers,
-            ]
-            record = {"timestamp": None, "key": output.key, "value": output.value}
-            if builder.append(**record, headers=headers) is None:
+        for _, _, key, value, offset, more, index in outputs:
+            headers = [source_header(partition, offset, index), *more]
+            if builder.append(timestamp=None, key=key, value=value, headers=headers) is None:
                 await (await self._producer.send_batch(builder, topic, partition=partition))
                 failpoint(f"{self._step.name}.between-batches")
                 builder = self._producer.create_batch()
-                builder.append(**record, headers=headers)
+                builder.append(timestamp=None, key=key, value=value, headers=headers)
         await (await self._producer.send_batch(builder, topic, partition=partition))
 
     async def _commit(self) -> None:

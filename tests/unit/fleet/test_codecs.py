@@ -2,6 +2,7 @@
 
 import io
 import struct
+from typing import Any
 
 import fastavro
 import numpy as np
@@ -17,7 +18,7 @@ from motorcade.fleet.columns import Block, RecordLayout, schema_id_of
 from motorcade.fleet.errors import DecodeError, SettingsError
 from motorcade.fleet.messages import AlertState, VehicleStatus, decode, encode
 from motorcade.fleet.predictions import PredictionAvro, PredictionColumns
-from motorcade.fleet.source import MAX_SAMPLES, Source, source_header, source_of
+from motorcade.fleet.source import MAX_SAMPLES, Source, places, source_header, source_of
 from motorcade.fleet.telemetry import TelemetryAvro, TelemetryColumns, TelemetryJson
 
 CATALOGUE = load_catalogue()
@@ -175,6 +176,25 @@ def test_a_source_header_reads_back(partition: int, offset: int, index: int) -> 
 def test_a_source_header_of_twelve_bytes_is_the_first_sample() -> None:
     assert source_header(3, 9)[1] == struct.pack("!iq", 3, 9)
     assert source_of([("source", struct.pack("!iq", 3, 9))]) == Source(3, 9, 0)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 99), st.integers(0, 2**50), st.sampled_from([0, 0, 0, 7])),
+        min_size=1,
+        max_size=9,
+    ),
+    st.booleans(),
+)
+def test_sources_are_read_in_columns_where_every_record_has_one(
+    sources: list[tuple[int, int, int]], lacking: bool
+) -> None:
+    headers: list[Any] = [(source_header(*source), ("late", b"1")) for source in sources]
+    found = places(headers)
+    assert found is not None
+    expected = [(Source(*source).partition, Source(*source).place) for source in sources]
+    assert list(zip(*(column.tolist() for column in found), strict=True)) == expected
+    assert places([*headers, () if lacking else (("late", b"1"),)]) is None
 
 
 @given(*[st.tuples(st.integers(0, 2**50), st.integers(0, MAX_SAMPLES - 1))] * 2)

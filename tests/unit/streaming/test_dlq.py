@@ -45,6 +45,7 @@ def test_a_letter_of_an_unknown_rule_or_without_headers_is_still_shown() -> None
         "reason": "",
         "remedy": "",
         "raw": "-1/-1",
+        "sample": 0,
         "mqtt_topic": None,
         "payload": "",
     }
