@@ -1,6 +1,7 @@
 """The command `motorcade load`."""
 
 import asyncio
+import logging
 import shlex
 import signal
 import sys
@@ -12,10 +13,12 @@ from rich.console import Console
 
 from motorcade.simulator.audit.render import render
 from motorcade.simulator.audit.verdict import Outcome
+from motorcade.simulator.report.document import write
 from motorcade.simulator.scenarios.load import load_scenario
 from motorcade.simulator.scenarios.model import Scenario
 from motorcade.stack import bringup, show
 from motorcade.stack.load import target
+from motorcade.stack.load.document import document
 from motorcade.stack.load.options import LoadOptions
 from motorcade.stack.load.runner import Finished, LoadRun
 from motorcade.stack.plan import needed_archives
@@ -35,7 +38,7 @@ def load(
         list[str] | None,
         typer.Option("--set", help="Replace a value: --set fleet.cars=200; may be repeated."),
     ] = None,
-    document: Annotated[
+    document_path: Annotated[
         Path | None, typer.Option("--json", help="Write the run's document with every figure here.")
     ] = None,
     report: Annotated[
@@ -69,7 +72,7 @@ def load(
 
     **Next:** `motorcade scenarios` lists what there is; `motorcade compare A.json B.json`.
     """
-    options = LoadOptions(document, report, keep, ui, web_port, shlex.join(sys.argv))
+    options = LoadOptions(document_path, report, keep, ui, web_port, shlex.join(sys.argv))
     raise typer.Exit(_run(load_scenario(scenario, changes or ()), options, folder_of(state)))
 
 
@@ -77,6 +80,8 @@ def _run(scenario: Scenario, options: LoadOptions, folder: StateFolder) -> int:
     # A closed terminal or a SIGTERM ends it as Ctrl-C does: everything stopped, nothing left.
     for sign in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(sign, signal.default_int_handler)
+    # A Kafka that is stopped on purpose shows on the screen; its client need not say so too.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     console = Console()
     stack = target.stack_options(scenario, folder)
     if stack is not None:
@@ -87,6 +92,8 @@ def _run(scenario: Scenario, options: LoadOptions, folder: StateFolder) -> int:
         finished = asyncio.run(LoadRun(scenario, options, folder, console).run())
         console.print()
         console.print(render(finished.verdict))
+        if options.document is not None:
+            write(document(scenario, options, finished), options.document)
         kept = options.keep
         _next_steps(finished, options, console)
         return EXIT_CODES[finished.verdict.outcome]
@@ -106,7 +113,9 @@ def _next_steps(finished: Finished, options: LoadOptions, console: Console) -> N
         lines.append(("the stack still runs", "motorcade status, motorcade down"))
     if finished.verdict.accounts.quarantined_records:
         lines.append(("what was refused, and why", "motorcade dlq list, while the stack runs"))
-    if options.document is None:
+    if options.document is not None:
+        lines.append(("every figure of the run", str(options.document)))
+    else:
         lines.append(("keep every figure, and compare runs", "--json FILE, motorcade compare"))
     if lines:
         console.print("\nNext:")

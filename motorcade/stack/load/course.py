@@ -92,13 +92,13 @@ class Course:
         began, stage.total = time.monotonic(), self.scenario.stages[position].seconds
         # The ramp is the first of the simulator's stages.
         while not self._state["done"] and self._state["stage_index"] <= position + 1:
-            stage.done = time.monotonic() - began
             if self._state["stopped"]:
-                stage.detail = "stopped in the Locust UI; "
-                break
+                stage.detail = "stopped in the Locust UI"
+                return
+            stage.done = time.monotonic() - began
+            rate = progress.rate(self.watch.samples, "sent")
+            stage.detail = f"{self._connected:,} cars, {rate:,.0f} messages/s"
             await asyncio.sleep(_POLL_S)
-        rate = progress.rate(self.watch.samples, "sent")
-        stage.detail += f"{self._connected:,} cars, {rate:,.0f} messages/s"
 
     async def disturb(self) -> None:
         """Do every stack event when it is due, several at a time where they overlap."""

@@ -3,10 +3,10 @@
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from motorcade.simulator.scenarios.model import Limit, Scenario
-from motorcade.stack.load.limit import Ending, Phase, Search, Step
+from motorcade.stack.load.limit import Ending, Phase, Search
 from motorcade.stack.load.saturation import Saturated, saturated
 from motorcade.stack.load.watch import Watch
 from motorcade.stack.load.window import Window
@@ -19,15 +19,6 @@ _POLL_S = 0.25
 _GENERATOR_MS = 1000.0
 #: Seconds that cars beyond the ramp's rate may take to connect.
 _CONNECT_S = 60.0
-
-
-@dataclass(frozen=True)
-class Held:
-    """A step of the search with the fleet that made it."""
-
-    step: Step
-    cars: int
-    refined: float
 
 
 @dataclass
@@ -47,7 +38,6 @@ class Seeker:
     watch: Watch
     brokers: tuple[str, ...]
     tell: Callable[[str], None]
-    held: list[Held] = field(default_factory=list)
     #: What saturated at the step that broke.
     culprit: Saturated | None = None
 
@@ -102,8 +92,6 @@ class Seeker:
 
     def _judge(self, window: Window, load: float) -> None:
         step = self.search.take(window.observed(load), window.offered)
-        last = self.watch.samples[-1]
-        self.held.append(Held(step, last.connected, window.refined))
         if step.held:
             self.tell(f"{load:,.0f} messages/s: held, {window.offered:,.0f}/s on the wire")
             return

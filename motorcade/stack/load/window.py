@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from motorcade.fleet import topics
 from motorcade.fleet.arrays import Floats
 from motorcade.stack.load.saturation import Load
 from motorcade.stack.load.watch import Sample, percentile
@@ -28,16 +27,6 @@ class Window:
         """Messages/s that the fleet put on the wire."""
         return self._grown("sent") / self.seconds
 
-    @property
-    def refined(self) -> float:
-        """Records/s that were refined; NaN without a Kafka."""
-        first, last = self._kafka_ends()
-        if first is None or last is None:
-            return math.nan
-        seconds = (last.time_ms - first.time_ms) / 1000
-        grown = _count(last, topics.TELEMETRY) - _count(first, topics.TELEMETRY)
-        return grown / seconds if seconds > 0 else math.nan
-
     def observed(self, load: float) -> dict[str, float]:
         """Values of the service levels; a level that could not be observed is left out.
 
@@ -48,10 +37,10 @@ class Window:
             "refused_connects": self._grown("connect_failures"),
             "disconnects": self._grown("disconnects"),
             "dropped": self._grown("dropped") + (self._dropped or 0),
-            "generator_lag_p99_ms": self._generator_lag_ms(),
+            "generator_lag_p99_ms": self._p99_ms("lag"),
         }
         if self.qos:
-            found["due_to_puback_p99_ms"] = self._puback_p99_ms()
+            found["due_to_puback_p99_ms"] = self._p99_ms("puback")
         if not self._last.without_kafka:
             found["due_to_kafka_p99_ms"] = percentile(self._latencies(), 99)
             lag = self._last.kafka.lag.values() if self._last.kafka else [math.inf]
@@ -69,7 +58,7 @@ class Window:
                 for name, used in self._last.cpu_s.items()
             },
             machine=float(np.mean([s.machine for s in self.samples[1:]])),
-            puback_p99_ms=self._puback_p99_ms() if self.qos else math.nan,
+            puback_p99_ms=self._p99_ms("puback") if self.qos else math.nan,
             kafka_p50_ms=percentile(self._latencies(), 50),
             lag_growth=self._lag_growth(),
             drops=self._dropped,
@@ -99,14 +88,14 @@ class Window:
         seen = [s.kafka.latencies_ms for s in self.samples[1:] if s.kafka is not None]
         return np.concatenate(seen) if seen else np.zeros(0)
 
-    def _puback_p99_ms(self) -> float:
-        """The worst second's 99th percentile that lasted: the median over the stretch's seconds."""
-        seconds = [s.fleet["recent"]["puback"]["p99"] for s in self.samples[1:] if s.fleet]
-        return float(np.median(seconds)) if seconds else math.nan
+    def _p99_ms(self, name: str) -> float:
+        """99th percentile of a latency of the cars: the median of those of the single seconds.
 
-    def _generator_lag_ms(self) -> float:
-        seconds = [float(s.fleet.get("lag_ms", 0.0)) for s in self.samples[1:] if s.fleet]
-        return float(np.median(seconds)) if seconds else math.nan
+        So one bad second of a busy machine does not break a level, a load that is too high does.
+        """
+        seconds = [s.fleet.get("recent", {}).get(name, {}) for s in self.samples[1:]]
+        found = [second["p99"] for second in seconds if second.get("n")]
+        return float(np.median(found)) if found else math.nan
 
     def _kafka_ends(self) -> tuple[Sample | None, Sample | None]:
         seen = [s for s in self.samples if s.kafka is not None]
@@ -121,8 +110,3 @@ class Window:
         seconds = (last.time_ms - first.time_ms) / 1000
         before = first.kafka.lag
         return {g: (n - before.get(g, 0)) / seconds for g, n in last.kafka.lag.items()}
-
-
-def _count(sample: Sample, topic: str) -> int:
-    assert sample.kafka is not None
-    return sample.kafka.counts[topic]
