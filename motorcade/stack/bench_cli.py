@@ -42,5 +42,7 @@ def _command(name: str, summary: str) -> None:
 
 
 _command("brokers", "Conformance, cost and loss of every broker: farm, Artemis, RMQTT.")
+_command("growth", "Cost as work grows: CPU against messages/s, memory against cars, how linear.")
 _command("read", "Reading a training set from Kafka: columns against record by record.")
 _command("score", "Scoring: one batched call against one prediction a message.")
+_command("stored", "Bytes that Kafka stores for one message, by topic, in a stack that runs.")
