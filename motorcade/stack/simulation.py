@@ -85,9 +85,10 @@ class Simulation:
 
     def remove(self) -> None:
         """End all processes of a simulator; their logs stay."""
-        for one in self.keeper.statuses():
-            if one.name.startswith(_PREFIX):
-                self.keeper.remove(one.name)
+        ours = [one.name for one in self.keeper.statuses() if one.name.startswith(_PREFIX)]
+        # Workers first: they end with their master, and would be started again.
+        for name in sorted(ours, key=lambda name: name == MASTER):
+            self.keeper.remove(name)
 
     async def ramp(self, cars: int, per_s: float) -> None:
         """Ramp the fleet to a number of cars."""

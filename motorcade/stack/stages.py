@@ -1,14 +1,22 @@
 """Stages that every run has: a stack starts, cars are stopped, what they sent drains."""
 
+import asyncio
+import time
+
+from aiokafka.errors import KafkaError
+
+from motorcade.fleet.errors import UnreachableError
+from motorcade.fleet.settings import ProcessSettings
 from motorcade.stack.bringup import OnUpdate, PartUpdate
 from motorcade.stack.errors import StackError
-from motorcade.stack.pipeline import Pipeline
+from motorcade.stack.pipeline import look
 from motorcade.stack.ports import free_ports, is_free, require_free
 from motorcade.stack.screen import Stage
 from motorcade.stack.simulation import Simulation
 from motorcade.stack.state import StackState
 
 _WEB_PORT = 8089
+_POLL_S = 0.5
 
 
 def bars(stage: Stage) -> OnUpdate:
@@ -48,9 +56,22 @@ async def stop_cars(simulation: Simulation) -> None:
     await simulation.write_ledgers()
 
 
-async def drain(pipeline: Pipeline, stage: Stage, patience_s: float) -> None:
-    """Wait until everything is processed; the audit finds what is missing if it never is."""
-    try:
-        await pipeline.drained(patience_s)
-    except StackError as error:
-        stage.detail = error.what
+async def drain(settings: ProcessSettings, stage: Stage, patience_s: float) -> None:
+    """Wait until everything is processed; the audit finds what is missing if it never is.
+
+    Args:
+        settings: where Kafka is; one that is just coming back is waited for.
+        stage: told what lags when patience ends.
+        patience_s: how long it may take.
+    """
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            async with look(settings) as pipeline:
+                await pipeline.drained(deadline - time.monotonic())
+                return
+        except (StackError, UnreachableError, KafkaError) as error:
+            if time.monotonic() >= deadline:
+                stage.detail = str(error)
+                return
+        await asyncio.sleep(_POLL_S)

@@ -124,7 +124,7 @@ class Demo:
             await self._wear(stage, simulation, settings, watch)
         with screen.stage(6) as stage:
             await stages.stop_cars(simulation)
-            await stages.drain(watch.pipeline, stage, _DRAIN_S)
+            await stages.drain(settings, stage, _DRAIN_S)
         with screen.stage(7) as stage:
             verdict = await self._audit(stage, settings, state, simulation, watch)
         return Finished(verdict, state, simulation)

@@ -29,7 +29,6 @@ from motorcade.stack.load.options import LoadOptions
 from motorcade.stack.load.seek import Seeker
 from motorcade.stack.load.target import Target
 from motorcade.stack.load.watch import KafkaWatch, Sample, Watch
-from motorcade.stack.pipeline import look
 from motorcade.stack.ports import free_ports
 from motorcade.stack.screen import Screen
 from motorcade.stack.simulation import Simulation
@@ -223,8 +222,7 @@ class LoadRun:
                     await stages.stop_cars(simulation)
                     if aim.scope is Scope.PIPELINE:
                         patience_s = _DRAIN_S + scenario.most_per_s * 60 / _DRAINED_PER_S
-                        async with look(aim.settings) as pipeline:
-                            await stages.drain(pipeline, stage, patience_s)
+                        await stages.drain(aim.settings, stage, patience_s)
                 looking.cancel()
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
