@@ -1,0 +1,296 @@
+"""The plots of a report: what is drawn of a run's series, with stages as bands, events as marks.
+
+Pure: a document in, Plotly figures as plain values out.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from motorcade.simulator.report.document import Document, Series
+
+#: Most points of a line; a longer run is thinned, keeping each stretch's highest value.
+_POINTS = 500
+_COLOURS = (
+    "#3b82f6",
+    "#f59e0b",
+    "#10b981",
+    "#ef4444",
+    "#8b5cf6",
+    "#14b8a6",
+    "#ec4899",
+    "#94a3b8",
+    "#84cc16",
+    "#a16207",
+)
+_NUMBERED = re.compile(r"-\d+$")
+
+Values = list[float | None]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One plot.
+
+    Attributes:
+        title, unit: above it; note says what is not obvious.
+        figure: data and layout for Plotly; the page adds the colours of its theme.
+    """
+
+    title: str
+    unit: str
+    figure: dict[str, Any]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class _Line:
+    name: str
+    values: Values
+    dash: str = "solid"
+    stack: bool = False
+    colour: int | None = None
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    title: str
+    unit: str
+    lines: list[_Line] = field(default_factory=list)
+    log: bool = False
+    note: str = ""
+
+
+def family(name: str) -> str:
+    """The kind of process that a numbered one is of: locust-worker-3 is a locust-worker."""
+    return _NUMBERED.sub("", name)
+
+
+def plots(document: Document) -> list[Plot]:
+    """Every plot for which there are figures."""
+    series = document.series
+    if not series.time_ms:
+        return []
+    found = [_drawn(document, wanted) for wanted in _wanted(series)]
+    if document.limit is not None and document.limit.steps:
+        found.insert(0, _limit(document))
+    return found
+
+
+def _wanted(series: Series) -> Iterable[_Wanted]:
+    named = _Named(series.figures)
+    every = (
+        _Wanted(
+            "Cars",
+            "cars",
+            [
+                *named.lines("cars.", {"wanted": "wanted", "connected": "connected"}),
+                *named.lines(
+                    "cars.",
+                    {n: n for n in ("connecting", "reconnecting", "offline", "refused", "parked")},
+                ),
+            ],
+        ),
+        _Wanted(
+            "Messages",
+            "per second",
+            named.lines(
+                "rate.",
+                {
+                    "sent": "sent by cars",
+                    "acked": "acknowledged",
+                    "raw": "in telemetry.raw",
+                    "refined": "refined",
+                    "scored": "scored",
+                    "quarantined": "quarantined",
+                },
+            ),
+        ),
+        _Wanted("Latency", "ms", named.latencies(), log=True, note="from when a message was due"),
+        _Wanted(
+            "Connections",
+            "per second",
+            named.lines(
+                "rate.",
+                {
+                    "connects": "made",
+                    "connect_failures": "failed",
+                    "disconnects": "lost",
+                },
+            ),
+        ),
+        _Wanted("Lag", "records", named.all("lag."), note="that each group has not yet committed"),
+        _Wanted("CPU", "cores", named.families("cpu.", stack=True)),
+        _Wanted("Memory", "MiB", named.families("rss.", stack=True), note="resident"),
+    )
+    return [one for one in every if any(_is_there(line.values) for line in one.lines)]
+
+
+class _Named:
+    """Lines from figures by name."""
+
+    def __init__(self, figures: Mapping[str, Values]) -> None:
+        self._figures = figures
+
+    def lines(self, prefix: str, names: Mapping[str, str]) -> list[_Line]:
+        found = [(text, self._figures.get(prefix + name, [])) for name, text in names.items()]
+        # A state in which no car ever was is no line.
+        return [_Line(text, values) for text, values in found if any(values)]
+
+    def all(self, prefix: str) -> list[_Line]:
+        return [
+            _Line(name.removeprefix(prefix), values)
+            for name, values in self._figures.items()
+            if name.startswith(prefix)
+        ]
+
+    def latencies(self) -> list[_Line]:
+        names = {"connect": "connect", "puback": "due → PUBACK", "kafka": "due → Kafka"}
+        found = []
+        for colour, (name, text) in enumerate(names.items()):
+            for share, dash in (("p50", "dot"), ("p99", "solid")):
+                values = self._figures.get(f"latency.{name}.{share}", [])
+                if _is_there(values):
+                    found.append(_Line(f"{text} {share}", values, dash, colour=colour))
+        lag = self._figures.get("latency.generator", [])
+        if _is_there(lag):
+            found.append(_Line("generator's own lag", lag, "dash", colour=7))
+        return found
+
+    def families(self, prefix: str, *, stack: bool) -> list[_Line]:
+        """Processes, those of a kind together, the largest first."""
+        members: dict[str, list[Values]] = {}
+        for line in self.all(prefix):
+            members.setdefault(family(line.name), []).append(line.values)
+        found = [
+            _Line(name if len(some) == 1 else f"{name} × {len(some)}", _total(some), stack=stack)
+            for name, some in members.items()
+        ]
+        return sorted(found, key=lambda line: -sum(value or 0.0 for value in line.values))
+
+
+def _total(some: Sequence[Values]) -> Values:
+    table = np.array(some, dtype=float)
+    nothing = np.isnan(table).all(axis=0)
+    return [
+        None if no else float(v) for v, no in zip(np.nansum(table, axis=0), nothing, strict=True)
+    ]
+
+
+def _is_there(values: Values) -> bool:
+    return any(value is not None for value in values)
+
+
+def _drawn(document: Document, wanted: _Wanted) -> Plot:
+    began = document.series.time_ms[0]
+    elapsed = [moment - began for moment in document.series.time_ms]
+    data = []
+    for position, line in enumerate(wanted.lines):
+        times, values = _thinned(elapsed, line.values)
+        colour = _COLOURS[(line.colour if line.colour is not None else position) % len(_COLOURS)]
+        trace: dict[str, Any] = {
+            "type": "scatter",
+            "mode": "lines",
+            "name": line.name,
+            "x": times,
+            "y": values,
+            "line": {"color": colour, "width": 1 if line.stack else 1.8, "dash": line.dash},
+        }
+        if line.stack:
+            trace |= {"stackgroup": "all", "fillcolor": colour + "99"}
+        data.append(trace)
+    whole_s = elapsed[-1] / 1000
+    form = "%-H:%M:%S" if whole_s >= 3600 else "%-M:%S"
+    layout = {
+        "xaxis": {"type": "date", "tickformat": form, "hoverformat": form, "nticks": 8},
+        "yaxis": {"type": "log", "dtick": 1} if wanted.log else {"rangemode": "tozero"},
+        "shapes": [*_bands(document, began, elapsed[-1]), *_marks(document, began)],
+    }
+    return Plot(wanted.title, wanted.unit, {"data": data, "layout": layout}, wanted.note)
+
+
+def _thinned(times: Sequence[int], values: Values) -> tuple[list[int], Values]:
+    """At most so many points: of each stretch the highest value, at its middle."""
+    rounded = [None if value is None else float(f"{value:.4g}") for value in values]
+    if len(rounded) <= _POINTS:
+        return list(times), rounded
+    edges = np.linspace(0, len(rounded), _POINTS + 1).astype(int).tolist()
+    spans = list(pairwise(edges))
+    highest = [
+        max((value for value in rounded[start:end] if value is not None), default=None)
+        for start, end in spans
+    ]
+    return [times[(start + end) // 2] for start, end in spans], highest
+
+
+def _bands(document: Document, began: int, end: int) -> list[dict[str, Any]]:
+    """Every other stage is shaded; each has its name."""
+    return [
+        {
+            "type": "rect",
+            "xref": "x",
+            "yref": "paper",
+            "x0": max(0, stage.from_ms - began),
+            "x1": min(end, stage.to_ms - began),
+            "y0": 0,
+            "y1": 1,
+            "line": {"width": 0},
+            "layer": "below",
+            "fillcolor": "rgba(128,140,160,0.10)" if position % 2 else "rgba(128,140,160,0.03)",
+            "label": {"text": stage.name, "textposition": "top left", "font": {"size": 10}},
+        }
+        for position, stage in enumerate(document.stages)
+        if stage.from_ms - began < end
+    ]
+
+
+def _marks(document: Document, began: int) -> list[dict[str, Any]]:
+    """A vertical line for each event, with its number in the table of events."""
+    return [
+        {
+            "type": "line",
+            "xref": "x",
+            "yref": "paper",
+            "x0": event.time_ms - began,
+            "x1": event.time_ms - began,
+            "y0": 0,
+            "y1": 1,
+            "line": {"color": "#ef4444", "width": 1.2, "dash": "dash"},
+            "label": {
+                "text": str(number),
+                "textposition": "end",
+                "textangle": 0,
+                "yanchor": "bottom",
+                "font": {"size": 11, "color": "#ef4444"},
+            },
+        }
+        for number, event in enumerate(document.events, 1)
+    ]
+
+
+def _limit(document: Document) -> Plot:
+    """Offered load by step, and whether it held."""
+    assert document.limit is not None
+    steps = document.limit.steps
+    numbers = list(range(1, len(steps) + 1))
+    data = [
+        {
+            "type": "bar",
+            "name": text,
+            "x": [number for number, step in zip(numbers, steps, strict=True) if step.held is held],
+            "y": [float(f"{step.offered:.4g}") for step in steps if step.held is held],
+            "text": [step.phase for step in steps if step.held is held],
+            "marker": {"color": colour},
+        }
+        for held, text, colour in ((True, "held", _COLOURS[2]), (False, "broke", _COLOURS[3]))
+    ]
+    layout = {
+        "xaxis": {"title": {"text": "step"}, "dtick": 1},
+        "yaxis": {"rangemode": "tozero"},
+        "barmode": "overlay",
+    }
+    return Plot("Search for the limit", "messages per second", {"data": data, "layout": layout})
