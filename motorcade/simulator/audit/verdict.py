@@ -1,7 +1,7 @@
 """The verdict: thresholds first, PASS, FAIL or INVALID, then every figure of the run."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -157,13 +157,20 @@ def judge(findings: Findings, limits: Limits) -> Verdict:
         *_of_latencies(findings, limits),
         *_of_faults(findings.faults, limits),
     )
+    return Verdict(outcome_of(checks), checks, **vars(findings))
+
+
+def outcome_of(checks: Sequence[Check]) -> Outcome:
+    """What checks come to; a broken one of the generator makes the run INVALID."""
     if any(check.generator and not check.ok for check in checks):
-        outcome = Outcome.INVALID
-    elif all(check.ok for check in checks):
-        outcome = Outcome.PASS
-    else:
-        outcome = Outcome.FAIL
-    return Verdict(outcome, checks, **vars(findings))
+        return Outcome.INVALID
+    return Outcome.PASS if all(check.ok for check in checks) else Outcome.FAIL
+
+
+def also(verdict: Verdict, check: Check) -> Verdict:
+    """The verdict with a check of somebody else's, which counts as the others do."""
+    checks = (*verdict.checks, check)
+    return replace(verdict, outcome=outcome_of(checks), checks=checks)
 
 
 def _of_generator(found: Findings, limits: Limits) -> Iterator[Check]:

@@ -15,7 +15,7 @@ from motorcade.simulator.audit import read
 from motorcade.simulator.audit.payloads import Places
 from motorcade.simulator.audit.read import Since
 from motorcade.simulator.audit.run import Extent, Surroundings, audit
-from motorcade.simulator.audit.verdict import Scope, Verdict
+from motorcade.simulator.audit.verdict import Scope, Verdict, also
 from motorcade.simulator.scenarios import uses
 from motorcade.simulator.scenarios.model import Scenario
 from motorcade.simulator.settings import SimulatorSettings
@@ -178,6 +178,8 @@ class LoadRun:
             recoveries = course.recoveries(ended_ms)
             last = watch.samples[-1]
             verdict = await self._judge(aim, settings, meter, since, last, recoveries)
+            if seeker is not None:
+                verdict = also(verdict, seeker.check())
         spans = list(state_of(last).get("stages", []))
         return Finished(
             verdict, settings, watch.samples, recoveries, spans, seeker, started_ms, ended_ms

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from motorcade.simulator.audit.verdict import Check
 from motorcade.simulator.scenarios.model import Limit, Scenario
 from motorcade.stack.load.limit import Ending, Phase, Search
 from motorcade.stack.load.saturation import Saturated, saturated
@@ -89,6 +90,17 @@ class Seeker:
             Ending.GENERATOR: f"the generator fell behind; the target holds {confirmed} or more",
             None: "not over",
         }[search.ending]
+
+    def check(self) -> Check:
+        """The search as a check of the run's verdict."""
+        ending = self.search.ending
+        return Check(
+            "the limit",
+            self.words,
+            "found, or not reached",
+            ending in {Ending.FOUND, Ending.NOT_REACHED},
+            generator=ending in {Ending.GENERATOR, None},
+        )
 
     def _judge(self, window: Window, load: float) -> None:
         step = self.search.take(window.observed(load), window.offered)
