@@ -13,13 +13,12 @@ from rich.console import Console
 
 from motorcade.simulator.audit.render import render
 from motorcade.simulator.audit.verdict import Outcome
-from motorcade.simulator.report.document import write
 from motorcade.simulator.scenarios.load import load_scenario
 from motorcade.simulator.scenarios.model import Scenario
 from motorcade.stack import bringup, show
 from motorcade.stack.load import target
-from motorcade.stack.load.document import document
 from motorcade.stack.load.options import LoadOptions
+from motorcade.stack.load.recording import keep as keep_record
 from motorcade.stack.load.runner import Finished, LoadRun
 from motorcade.stack.plan import needed_archives
 from motorcade.stack.settings import StackSettings
@@ -38,7 +37,7 @@ def load(
         list[str] | None,
         typer.Option("--set", help="Replace a value: --set fleet.cars=200; may be repeated."),
     ] = None,
-    document_path: Annotated[
+    document: Annotated[
         Path | None, typer.Option("--json", help="Write the run's document with every figure here.")
     ] = None,
     report: Annotated[
@@ -72,7 +71,7 @@ def load(
 
     **Next:** `motorcade scenarios` lists what there is; `motorcade compare A.json B.json`.
     """
-    options = LoadOptions(document_path, report, keep, ui, web_port, shlex.join(sys.argv))
+    options = LoadOptions(document, report, keep, ui, web_port, shlex.join(sys.argv))
     raise typer.Exit(_run(load_scenario(scenario, changes or ()), options, folder_of(state)))
 
 
@@ -92,8 +91,7 @@ def _run(scenario: Scenario, options: LoadOptions, folder: StateFolder) -> int:
         finished = asyncio.run(LoadRun(scenario, options, folder, console).run())
         console.print()
         console.print(render(finished.verdict))
-        if options.document is not None:
-            write(document(scenario, options, finished), options.document)
+        keep_record(finished, scenario, options)
         kept = options.keep
         _next_steps(finished, options, console)
         return EXIT_CODES[finished.verdict.outcome]
@@ -109,6 +107,8 @@ def _run(scenario: Scenario, options: LoadOptions, folder: StateFolder) -> int:
 
 def _next_steps(finished: Finished, options: LoadOptions, console: Console) -> None:
     lines = []
+    if options.report is not None:
+        lines.append(("see the report", str(options.report)))
     if options.keep:
         lines.append(("the stack still runs", "motorcade status, motorcade down"))
     if finished.verdict.accounts.quarantined_records:
