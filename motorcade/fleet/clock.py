@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
+from motorcade.fleet.arrays import Ints
 from motorcade.fleet.errors import SettingsError
 
 
@@ -16,6 +19,12 @@ class RunClock:
     def event_ms(self, wall_ms: int) -> int:
         """Event time at a wall time."""
         return self.event_start_ms + round((wall_ms - self.wall_start_ms) * self.speedup)
+
+    def events_ms(self, walls_ms: Ints) -> Ints:
+        """Event times at wall times, shape (n,); each as `event_ms` has it."""
+        since = np.rint((walls_ms - self.wall_start_ms) * self.speedup).astype(np.int64)
+        times: Ints = self.event_start_ms + since
+        return times
 
     def wall_ms(self, event_ms: int) -> int:
         """Wall time at an event time."""

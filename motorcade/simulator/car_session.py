@@ -5,13 +5,17 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from motorcade.fleet import messages, mqtt_topics
 from motorcade.fleet.errors import DecodeError, UnreachableError
 from motorcade.runtime.mqtt import (
+    NO_MATCHING_SUBSCRIBERS,
+    QUOTA_EXCEEDED,
     MqttOffline,
     MqttRefused,
     MqttSession,
@@ -21,15 +25,18 @@ from motorcade.runtime.mqtt import (
 )
 from motorcade.runtime.mqtt_options import Access
 from motorcade.runtime.mqtt_packets import Properties
-from motorcade.simulator.ledger import Boot, DtcRecord
-from motorcade.simulator.measures import Measures
+from motorcade.simulator import measures as states
+from motorcade.simulator.deliveries import Deliveries
+from motorcade.simulator.ledger import DtcRecord
+from motorcade.simulator.measures import Measures, Tally
 from motorcade.simulator.orders import Orders
 
 _log = logging.getLogger(__name__)
 
 _JSON = "application/json"
-_NO_MATCHING_SUBSCRIBERS = 0x10
 _FAILURE = 0x80
+#: PUBACKs after which a message may come again: nobody has subscribed yet, quota exceeded.
+_AGAIN = frozenset({NO_MATCHING_SUBSCRIBERS, QUOTA_EXCEEDED})
 #: How long one round of connecting goes on before it counts as a failure and the next begins.
 _CONNECT_S = 30.0
 _POLL_S = 0.05
@@ -43,29 +50,51 @@ class CarKit:
 
     Attributes:
         in_flight: unacknowledged messages of a car on the wire.
-        buffer: telemetry a car keeps while it cannot send.
+        buffer: telemetry messages a car keeps while it cannot send.
+        aliases: topics of a car that are named by a number after their first use.
         access: how the broker is reached: TLS and credentials.
+        sources: addresses that the connections to each endpoint take turns at.
+        topic: name of a car's telemetry topic.
+        content_type: of telemetry.
         now_ms: the wall clock, milliseconds since 1970.
     """
 
+    endpoints: tuple[str, ...]
     qos: int
     in_flight: int
     buffer: int
     keepalive_s: int
+    session_expiry_s: int
+    aliases: int
     access: Access
+    sources: tuple[str | None, ...]
+    topic: Callable[[str], str]
+    content_type: str
     measures: Measures
+    tally: Tally
+    deliveries: Deliveries
     now_ms: Callable[[], int]
 
 
-class Outgoing(NamedTuple):
-    """A message on its way: telemetry has a seq above 0, a DTC its record."""
+class Telemetry(msgspec.Struct, gc=False):
+    """Samples `first` to `last` of a boot on their way; `due` is that of the last."""
 
-    seq: int
+    first: int
+    last: int
     due: int
+    payload: bytes
+
+
+class Other(msgspec.Struct, gc=False):
+    """A DTC, with its record, or an answer to a command."""
+
     topic: str
     payload: bytes
-    properties: Mapping[str, Any] = MappingProxyType({"content_type": _JSON})
+    properties: Mapping[str, Any]
     dtc: DtcRecord | None = None
+
+
+Outgoing = Telemetry | Other
 
 
 class CarSession:
@@ -74,43 +103,55 @@ class CarSession:
     Telemetry that cannot go out waits in a bounded buffer, oldest dropped first; DTCs and answers
     wait unbounded, they are few. What was on the wire when a connection broke is sent again by the
     MQTT session itself, so nothing that was sent once is given up while the car runs.
+
+    Args:
+        index: the car's place in the fleet, which decides its endpoint and its source address.
+        number: of this boot in the worker's books.
     """
 
     __slots__ = (
         "_connection",
+        "_endpoint",
         "_hold_until",
         "_kit",
         "_on_wire",
         "_orders",
+        "_parked",
         "_session",
-        "_subscribed",
+        "_state",
         "_telemetry_topic",
         "_waiting",
-        "ledger",
-        "parked",
+        "boot",
+        "number",
         "refusal",
+        "vin",
     )
 
-    def __init__(self, vin: str, boot: int, endpoint: str, kit: CarKit) -> None:
-        self.ledger = Boot(vin, boot)
-        #: Broken down: connected and answering, but sending no more telemetry.
-        self.parked = False
+    def __init__(self, vin: str, boot: int, index: int, number: int, kit: CarKit) -> None:
+        self.vin = vin
+        self.boot = boot
         #: Why the broker does not want this car; empty while it does.
         self.refusal = ""
         self._kit = kit
-        self._orders = Orders(vin)
-        self._telemetry_topic = mqtt_topics.topic(vin, mqtt_topics.TELEMETRY)
+        self.number = number
+        self._endpoint = index % len(kit.endpoints)
+        self._state = states.CONNECTING
+        kit.tally.cars[self._endpoint][self._state] += 1
+        self._parked = False
+        self._orders: Orders | None = None
+        self._telemetry_topic = kit.topic(vin)
         self._connection = 1
         self._hold_until = 0.0
-        self._subscribed = False
         self._on_wire: dict[int, Outgoing] = {}
-        self._waiting: deque[Outgoing] = deque()
+        self._waiting: deque[Outgoing] | None = None
         self._session = session = MqttSession(
             vin,
-            endpoint,
-            clean_start=True,
+            kit.endpoints[self._endpoint],
+            clean_start=not kit.session_expiry_s,
+            session_expiry_s=kit.session_expiry_s,
             keepalive_s=kit.keepalive_s,
-            will=None,
+            source_address=kit.sources[index // len(kit.endpoints) % len(kit.sources)],
+            topic_alias_max=kit.aliases,
             **kit.access,
         )
         self._set_will()
@@ -136,7 +177,7 @@ class CarSession:
             self._refuse(str(refused))
             return False
         measures.batch.connect_ms.append((time.monotonic() - began) * 1000)
-        return True
+        return self._state != states.REFUSED
 
     async def stop(self, drain_s: float) -> None:
         """Send and wait for what is under way for at most `drain_s`, announce it, disconnect."""
@@ -145,23 +186,36 @@ class CarSession:
             self._flush()
             await asyncio.sleep(_POLL_S)
         if self._session.connected:
-            self._announce(online=False)
+            with suppress(MqttOffline, MqttWindowFull):
+                self._announce(online=False)
         while self._session.connected and self._session.in_flight and time.monotonic() < deadline:
             await asyncio.sleep(_POLL_S)
-        self.ledger.unsent += sum(message.seq > 0 for message in self._waiting)
-        self._waiting.clear()
+        kit = self._kit
+        if self._waiting:
+            unsent = kit.deliveries.unsent
+            unsent[self.number] = sum(map(_samples, self._waiting))
+            kit.tally.waiting -= len(self._waiting)
+            self._waiting = None
+        kit.tally.in_flight -= len(self._on_wire)
+        self._on_wire.clear()
         await self._session.disconnect()
+        kit.tally.cars[self._endpoint][self._state] -= 1
+
+    def park(self) -> None:
+        """Broken down: connected and answering, but sending no more telemetry."""
+        self._parked = True
+        if self._state == states.DRIVING:
+            self._become(states.PARKED)
+
+    @property
+    def parked(self) -> bool:
+        """Whether the car has broken down."""
+        return self._parked
 
     @property
     def state(self) -> str:
         """One word for the fleet's overview."""
-        if self.refusal:
-            return "refused"
-        if not self._subscribed:
-            return "connecting"
-        if not self._session.connected:
-            return "reconnecting"
-        return "parked" if self.parked else "driving"
+        return states.STATES[self._state]
 
     @property
     def in_flight(self) -> int:
@@ -171,107 +225,143 @@ class CarSession:
     @property
     def waiting(self) -> int:
         """Messages in the car that could not go out yet."""
-        return len(self._waiting)
+        return len(self._waiting) if self._waiting else 0
+
+    # -- what happens to the car ------------------------------------------------------------------
+
+    def cut(self) -> None:
+        """The connection is cut; the car comes back with back-off."""
+        self._session.cut()
+
+    def lose_signal(self, seconds: float) -> None:
+        """A tunnel: no connection for so long; the car measures on."""
+        if self._state in (states.CONNECTING, states.REFUSED):
+            return
+        self._become(states.OFFLINE)
+        self._session.cut(seconds)
 
     # -- what the car says ----------------------------------------------------------------------
 
-    def send(self, seq: int, due: int, payload: bytes) -> None:
-        """Send a telemetry message now, or keep it until that is possible."""
-        message = Outgoing(seq, due, self._telemetry_topic, payload)
+    def send(self, first: int, last: int, due: int, payload: bytes) -> None:
+        """Send samples now, or keep them until that is possible."""
+        message = Telemetry(first, last, due, payload)
         if self._waiting:
-            self._waiting.append(message)
+            self._keep(message)
             self._flush()
             self._drop_oldest()
         elif not self._publish(message):
-            self._waiting.append(message)
+            self._keep(message)
             self._drop_oldest()
 
     def report_failure(self, code: str, kind: str, event_ms: int, description: str) -> DtcRecord:
         """Send a diagnostic trouble code; returns its record, which learns of the PUBACK."""
-        vin, boot, due = self.ledger.vin, self.ledger.boot, self._kit.now_ms()
+        vin, boot, due = self.vin, self.boot, self._kit.now_ms()
         dtc = messages.DiagnosticTroubleCode(vin, boot, code, kind, event_ms, due, description)
         record = DtcRecord(vin, boot, code, kind, event_ms, due, acked=False)
         topic = mqtt_topics.topic(vin, mqtt_topics.DTC)
-        self._post(Outgoing(0, due, topic, messages.encode(dtc), dtc=record))
+        self._post(Other(topic, messages.encode(dtc), {"content_type": _JSON}, record))
         self._kit.measures.counts.dtcs += 1
         return record
 
     def _status(self, *, online: bool) -> bytes:
-        ledger = self.ledger
         return messages.encode(
             messages.VehicleStatus(
-                ledger.vin, ledger.boot, self._connection, online, self._session.endpoint
+                self.vin, self.boot, self._connection, online, self._session.endpoint
             )
         )
 
     def _announce(self, *, online: bool) -> None:
-        topic = mqtt_topics.topic(self.ledger.vin, mqtt_topics.STATUS)
+        topic = mqtt_topics.topic(self.vin, mqtt_topics.STATUS)
         payload = self._status(online=online)
         self._session.publish(topic, payload, qos=1, retain=True, content_type=_JSON)
 
     def _set_will(self) -> None:
         """The will speaks of the connection that it belongs to, so it is made anew for each."""
         self._session.will = Will(
-            mqtt_topics.topic(self.ledger.vin, mqtt_topics.STATUS),
+            mqtt_topics.topic(self.vin, mqtt_topics.STATUS),
             self._status(online=False),
             retain=True,
-            properties={"content_type": _JSON},
+            properties=_WILL_PROPERTIES,
         )
 
     # -- sending --------------------------------------------------------------------------------
 
     def _publish(self, message: Outgoing) -> bool:
         """Put a message on the wire; False when it has to wait."""
-        kit = self._kit
-        if len(self._on_wire) >= kit.in_flight or not self._session.connected:
+        kit, session = self._kit, self._session
+        if len(self._on_wire) >= kit.in_flight or not session.connected:
             return False
         if self._hold_until and time.monotonic() < self._hold_until:
             return False
         self._hold_until = 0.0
-        qos = kit.qos if message.seq else 1
         try:
-            packet_id = self._session.publish(
-                message.topic, message.payload, qos=qos, **message.properties
-            )
+            if isinstance(message, Telemetry):
+                packet_id = session.publish(
+                    self._telemetry_topic,
+                    message.payload,
+                    qos=kit.qos,
+                    content_type=kit.content_type,
+                )
+                kit.deliveries.sent.noted += (self.number, message.first, message.last)
+                kit.measures.counts.bytes_sent += len(message.payload)
+            else:
+                packet_id = session.publish(message.topic, message.payload, **message.properties)
         except (MqttWindowFull, MqttOffline):
             return False
         except MqttTooLarge as error:
             _log.warning("not sent: %s", error)
-            self.ledger.refused += 1
-            kit.measures.counts.refused += 1
+            self._refused(message)
             return True
-        if message.seq:
-            self.ledger.sent.add(message.seq)
-            kit.measures.counts.sent += 1
         if packet_id:
             self._on_wire[packet_id] = message
+            kit.tally.in_flight += 1
         return True
 
     def _post(self, message: Outgoing) -> None:
         if self._waiting or not self._publish(message):
-            self._waiting.append(message)
+            self._keep(message)
+
+    def _keep(self, message: Outgoing) -> None:
+        if self._waiting is None:
+            self._waiting = deque()
+        self._waiting.append(message)
+        self._kit.tally.waiting += 1
 
     def _flush(self) -> None:
         waiting = self._waiting
         while waiting and self._publish(waiting[0]):
             waiting.popleft()
+            self._kit.tally.waiting -= 1
+        if not waiting:
+            self._waiting = None
 
     def _drop_oldest(self) -> None:
         """Keep the buffer within its bound; only telemetry is ever dropped."""
-        while len(self._waiting) > self._kit.buffer:
-            oldest = next((m for m in self._waiting if m.seq), None)
+        kit = self._kit
+        while self._waiting and len(self._waiting) > kit.buffer:
+            oldest = next((m for m in self._waiting if isinstance(m, Telemetry)), None)
             if oldest is None:
                 return
             self._waiting.remove(oldest)
-            self.ledger.dropped += 1
-            self._kit.measures.counts.dropped += 1
+            kit.tally.waiting -= 1
+            lost = _samples(oldest)
+            dropped = kit.deliveries.dropped
+            dropped[self.number] = dropped.get(self.number, 0) + lost
+            kit.measures.counts.dropped += lost
+
+    def _refused(self, message: Outgoing) -> None:
+        lost = _samples(message)
+        refused = self._kit.deliveries.refused
+        refused[self.number] = refused.get(self.number, 0) + lost
+        self._kit.measures.counts.refused += max(1, lost)
 
     # -- what the MQTT session calls --------------------------------------------------------------
 
     def _connected(self, _session: MqttSession, _present: bool) -> None:
         self._kit.measures.counts.connects += 1
         self.refusal = ""
-        if self._subscribed:  # the first birth waits until the car can be commanded
+        if self._state != states.CONNECTING:  # the first birth waits until it can be commanded
+            self._become(states.PARKED if self._parked else states.DRIVING)
             self._announce(online=True)
             self._flush()
 
@@ -279,26 +369,35 @@ class CarSession:
         self._kit.measures.counts.disconnects += 1
         self._connection += 1
         self._set_will()
-        if reason_code is not None and reason_code >= _FAILURE:
+        refused = reason_code is not None and reason_code >= _FAILURE
+        if refused:
             self.refusal = f"the broker ended the connection with 0x{reason_code:02X}"
+        if self._state == states.CONNECTING:
+            return
+        if refused:
+            self._become(states.REFUSED)
+        elif self._state != states.OFFLINE:
+            self._become(states.RECONNECTING)
 
     def _acknowledged(self, _session: MqttSession, packet_id: int, reason_code: int) -> None:
         message = self._on_wire.pop(packet_id, None)
         if message is None:  # a birth
             return
-        counts = self._kit.measures.counts
-        if reason_code == _NO_MATCHING_SUBSCRIBERS:
-            counts.unheard += 1
+        kit = self._kit
+        kit.tally.in_flight -= 1
+        if reason_code in _AGAIN:
+            kit.measures.counts.unheard += 1
+            if self._waiting is None:
+                self._waiting = deque()
             self._waiting.appendleft(message)
+            kit.tally.waiting += 1
             self._hold_until = time.monotonic() + _UNHEARD_S
             return
         if reason_code >= _FAILURE:
-            counts.refused += 1
-            self.ledger.refused += 1
-        elif message.seq:
-            counts.acked += 1
-            self.ledger.acked.add(message.seq)
-            self._kit.measures.batch.puback_ms.append(time.time() * 1000 - message.due)
+            self._refused(message)
+        elif isinstance(message, Telemetry):
+            kit.deliveries.acked.noted += (self.number, message.first, message.last)
+            kit.measures.batch.puback_ms.append(time.time() * 1000 - message.due)
         elif message.dtc is not None:
             message.dtc.acked = True
         if self._waiting:
@@ -319,28 +418,47 @@ class CarSession:
         else:
             now_ms = self._kit.now_ms()
             self._kit.measures.counts.commands += 1
+            if self._orders is None:
+                self._orders = Orders(self.vin)
             answer = self._orders.answer(request, now_ms)
             extra: dict[str, Any] = {"content_type": _JSON}
             if (correlation := properties.get("correlation_data")) is not None:
                 extra["correlation_data"] = correlation
-            where = mqtt_topics.topic(self.ledger.vin, mqtt_topics.COMMAND_RESPONSE)
-            self._post(Outgoing(0, now_ms, where, messages.encode(answer), extra))
+            where = mqtt_topics.topic(self.vin, mqtt_topics.COMMAND_RESPONSE)
+            self._post(Other(where, messages.encode(answer), extra))
         if packet_id:
             session.acknowledge((packet_id,), session.generation)
 
     async def _listen(self) -> None:
         """Subscribe to the car's commands, over a lost connection if need be, and be born."""
-        wanted = mqtt_topics.topic(self.ledger.vin, mqtt_topics.COMMAND_REQUEST)
-        while not self._subscribed:
+        wanted = mqtt_topics.topic(self.vin, mqtt_topics.COMMAND_REQUEST)
+        while self._state == states.CONNECTING:
             try:
                 await self._session.subscribe([wanted])
                 self._announce(online=True)
-                self._subscribed = True
+                self._become(states.PARKED if self._parked else states.DRIVING)
             except MqttOffline:
+                if self._session.ended:
+                    self._refuse(self.refusal or "the connection ended for good")
+                    return
                 await asyncio.sleep(_POLL_S)
         self._flush()
 
     def _refuse(self, reason: str) -> None:
         self.refusal = reason
+        self._become(states.REFUSED)
         self._kit.measures.counts.connect_failures += 1
-        _log.error("%s is not wanted: %s", self.ledger.vin, reason)
+        _log.error("%s is not wanted: %s", self.vin, reason)
+
+    def _become(self, state: int) -> None:
+        cars = self._kit.tally.cars[self._endpoint]
+        cars[self._state] -= 1
+        cars[state] += 1
+        self._state = state
+
+
+_WILL_PROPERTIES = {"content_type": _JSON}
+
+
+def _samples(message: Outgoing) -> int:
+    return message.last - message.first + 1 if isinstance(message, Telemetry) else 0

@@ -17,12 +17,15 @@ class Car(User):
     """A user is a handle: while N users run, the cars 0 … N-1 of the fleet drive."""
 
     control: WorkerControl
-    #: What Locust lists as the user's work; the car does it.
-    tasks: ClassVar[list[Any]] = []
     name = "car"
 
     #: Called when the user has stopped: its groups of users let it go.
     _links: tuple[Callable[["Car"], object], ...] = ()
+
+    def drive(self) -> None:
+        """What Locust lists as the user's work; the car does it."""
+
+    tasks: ClassVar[list[Any]] = [drive]
 
     def start(self, group: Any) -> "Car":
         """The next car of this worker starts."""

@@ -5,6 +5,8 @@ for its own cars. Who is hit depends on the fleet's seed, the event and the car'
 the same event hits the same cars whatever the number of workers.
 """
 
+from collections.abc import Iterator
+from heapq import heappop, heappush
 from typing import Annotated, Any, TypeAlias
 
 import msgspec
@@ -106,6 +108,29 @@ def chosen(event: Drop | Offline | Garbage, seed: int, indices: Ints) -> Bools:
 def groups_of(event: Offline, seed: int, indices: Ints) -> Ints:
     """The group of each car, 0 to groups-1, shape (n,)."""
     return (uniforms(car_keys(seed, indices), 0, _GROUP) * event.groups).astype(np.int64)
+
+
+class Disturbances:
+    """Events that have been announced, until their moment comes."""
+
+    def __init__(self) -> None:
+        #: (wall-clock ms, order of arrival, event, group).
+        self._coming: list[tuple[int, int, FleetEvent, int]] = []
+        self._known = 0
+
+    def add(self, event: FleetEvent, at_ms: int) -> None:
+        """An event begins at `at_ms`, wall clock; a tunnel does for each group in its turn."""
+        groups = event.groups if isinstance(event, Offline) else 1
+        stagger_ms = event.stagger_s * 1000 if isinstance(event, Offline) else 0.0
+        for group in range(groups):
+            self._known += 1
+            heappush(self._coming, (at_ms + round(group * stagger_ms), self._known, event, group))
+
+    def take(self, now_ms: int) -> Iterator[tuple[FleetEvent, int]]:
+        """What has begun by `now_ms` and was not taken before: the event, and which group."""
+        while self._coming and self._coming[0][0] <= now_ms:
+            _, _, event, group = heappop(self._coming)
+            yield event, group
 
 
 def _not_understood(error: Exception) -> FleetEventError:

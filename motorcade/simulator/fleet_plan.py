@@ -18,5 +18,5 @@ def plan_of(settings: SimulatorSettings) -> FleetPlan:
     catalogue = load_catalogue(signals)
     drives = load_drives(settings.drives, catalogue) if settings.drives else []
     clock = settings.run_clock
-    grid_ms = grid_for(clock.speedup)
+    grid_ms = grid_for(clock.speedup, settings.interval_s)
     return FleetPlan(settings.seed, catalogue, clock, tuple(drives), grid_ms, settings.car)

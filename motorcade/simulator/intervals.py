@@ -57,6 +57,14 @@ class IntervalSet:
             firsts.insert(at + 1, number)
             lasts.insert(at + 1, number)
 
+    def insert(self, first: int, last: int) -> None:
+        """Put every number from `first` to `last` in."""
+        if first == last:
+            self.add(first)
+        else:
+            merged = IntervalSet([*self.spans, (first, last)])
+            self._firsts, self._lasts = merged._firsts, merged._lasts
+
     @property
     def spans(self) -> list[Span]:
         return list(zip(self._firsts, self._lasts, strict=True))

@@ -1,7 +1,8 @@
 """The delivery ledger: which messages of each car were sent and which the broker acknowledged.
 
 A worker writes its own file into the run folder, again and again and a last time when its cars
-have stopped; the audit reads the files of all workers as one account.
+have stopped; the audit reads the files of all workers as one account. Boots and spans are columns
+of fixed width, so a hundred thousand cars are written and read in a moment.
 """
 
 from collections.abc import Iterator
@@ -10,31 +11,96 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 from hdrh.histogram import HdrHistogram
+from numpy.typing import NDArray
 
+from motorcade.fleet.arrays import Ids, Ints
 from motorcade.fleet.errors import MotorcadeError
 from motorcade.simulator.intervals import IntervalSet, Span
 from motorcade.simulator.measures import new_histogram
 
-_PATTERN = "ledger-*.json"
+_PATTERN = "ledger-*.msgpack"
 
 
 class LedgerError(MotorcadeError):
     """A ledger file cannot be read, or two of them contradict each other."""
 
 
+@dataclass(frozen=True)
+class SpanColumns:
+    """Intervals of seq, both ends included, shape (m,); several may belong to one boot.
+
+    owner: position of the boot in the boots' columns.
+    """
+
+    owner: Ints
+    first: Ints
+    last: Ints
+
+    def __len__(self) -> int:
+        return len(self.owner)
+
+    def by_owner(self, boots: int) -> list[list[Span]]:
+        """The spans of boots 0 to boots-1."""
+        found: list[list[Span]] = [[] for _ in range(boots)]
+        for owner, first, last in zip(
+            self.owner.tolist(), self.first.tolist(), self.last.tolist(), strict=True
+        ):
+            found[owner].append((first, last))
+        return found
+
+
+@dataclass(frozen=True)
+class BootColumns:
+    """Boots of cars, shape (n,) each: every start of a car is one.
+
+    sent: on the wire at least once. acked: acknowledged by the broker as delivered to someone.
+    garbage: sent in a form that breaks a rule, as a fleet event wanted it.
+    dropped: how many were never sent, pushed out of the car's buffer. unsent: how many still
+    waited there when the car stopped. refused: how many the broker refused (0x80 and above).
+    """
+
+    vin: Ids
+    boot: Ints
+    dropped: Ints
+    unsent: Ints
+    refused: Ints
+    sent: SpanColumns
+    acked: SpanColumns
+    garbage: SpanColumns
+
+    def __len__(self) -> int:
+        return len(self.boot)
+
+    def records(self) -> "list[BootRecord]":
+        """The boots one by one."""
+        return [
+            BootRecord(vin.decode("ascii"), *rest)
+            for vin, *rest in zip(
+                self.vin.tolist(),
+                self.boot.tolist(),
+                self.sent.by_owner(len(self)),
+                self.acked.by_owner(len(self)),
+                self.garbage.by_owner(len(self)),
+                self.dropped.tolist(),
+                self.unsent.tolist(),
+                self.refused.tolist(),
+                strict=True,
+            )
+        ]
+
+
 class BootRecord(msgspec.Struct):
-    """One boot of one car: intervals of seq, both ends included."""
+    """One boot of one car, as `BootColumns` hold it; intervals of seq, both ends included."""
 
     vin: str
     boot: int
-    #: On the wire at least once, and acknowledged by the broker as delivered to someone.
     sent: list[Span]
     acked: list[Span]
-    #: Never sent: pushed out of the car's buffer, or still waiting there when it stopped.
+    garbage: list[Span]
     dropped: int
     unsent: int
-    #: Refused by the broker with a reason code of 0x80 or above.
     refused: int
 
 
@@ -51,7 +117,8 @@ class DtcRecord(msgspec.Struct):
     acked: bool
 
 
-class LedgerFile(msgspec.Struct):
+@dataclass
+class LedgerFile:
     """What one worker writes."""
 
     worker: int
@@ -62,49 +129,74 @@ class LedgerFile(msgspec.Struct):
     complete: bool
     cpu_s: float
     counts: dict[str, int]
-    boots: list[BootRecord]
+    boots: BootColumns
     dtcs: list[DtcRecord]
     #: HdrHistograms of microseconds by name, see `measures.Measures`.
     histograms: dict[str, str]
 
 
-class Boot:
-    """One boot of one car while it runs."""
+class _Spans(msgspec.Struct):
+    owner: bytes
+    first: bytes
+    last: bytes
 
-    __slots__ = ("acked", "boot", "dropped", "refused", "sent", "unsent", "vin")
 
-    def __init__(self, vin: str, boot: int) -> None:
-        self.vin = vin
-        self.boot = boot
-        self.sent = IntervalSet()
-        self.acked = IntervalSet()
-        self.dropped = 0
-        self.unsent = 0
-        self.refused = 0
+class _Boots(msgspec.Struct):
+    vin: bytes
+    boot: bytes
+    dropped: bytes
+    unsent: bytes
+    refused: bytes
+    sent: _Spans
+    acked: _Spans
+    garbage: _Spans
 
-    def record(self) -> BootRecord:
-        """The boot as it is written."""
-        return BootRecord(
-            self.vin,
-            self.boot,
-            self.sent.spans,
-            self.acked.spans,
-            self.dropped,
-            self.unsent,
-            self.refused,
-        )
+
+class _Document(msgspec.Struct):
+    """A ledger file as it is on disk: columns as little-endian bytes."""
+
+    worker: int
+    started: int
+    written: int
+    complete: bool
+    cpu_s: float
+    counts: dict[str, int]
+    boots: _Boots
+    dtcs: list[DtcRecord]
+    histograms: dict[str, str]
 
 
 def path_of(folder: Path, worker: int, started_ms: int) -> Path:
     """Where a worker writes; one that is started again does not overwrite what the first knew."""
-    return folder / f"ledger-{worker}-{started_ms}.json"
+    return folder / f"ledger-{worker}-{started_ms}.msgpack"
 
 
 def write(path: Path, ledger: LedgerFile) -> None:
     """Write a ledger file atomically: a reader finds the one before or this one."""
+    boots = ledger.boots
+    document = _Document(
+        worker=ledger.worker,
+        started=ledger.started,
+        written=ledger.written,
+        complete=ledger.complete,
+        cpu_s=ledger.cpu_s,
+        counts=ledger.counts,
+        boots=_Boots(
+            vin=boots.vin.astype("S17").tobytes(),
+            boot=_bytes(boots.boot),
+            dropped=_bytes(boots.dropped),
+            unsent=_bytes(boots.unsent),
+            refused=_bytes(boots.refused),
+            sent=_span_bytes(boots.sent),
+            acked=_span_bytes(boots.acked),
+            garbage=_span_bytes(boots.garbage),
+        ),
+        dtcs=ledger.dtcs,
+        histograms=ledger.histograms,
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.part")
-    draft.write_bytes(msgspec.json.encode(ledger))
+    draft.write_bytes(msgspec.msgpack.encode(document))
     draft.replace(path)
 
 
@@ -142,16 +234,12 @@ def load(folder: Path) -> Account:
         raise LedgerError(f"There is no ledger in {folder}.", "Did a simulator worker run there?")
     account = Account()
     for path in paths:
-        try:
-            one = msgspec.json.decode(path.read_bytes(), type=LedgerFile)
-        except (OSError, msgspec.DecodeError) as error:
-            raise LedgerError(f"The ledger {path} cannot be read: {error}.") from error
-        _merge(account, one, path)
+        _merge(account, _read(path), path)
     return account
 
 
 def _merge(account: Account, one: LedgerFile, path: Path) -> None:
-    for boot in one.boots:
+    for boot in one.boots.records():
         identity = (boot.vin, boot.boot)
         if identity in account.boots:
             raise LedgerError(f"{path}: {boot.vin} in boot {boot.boot} ran in two workers.")
@@ -164,3 +252,48 @@ def _merge(account: Account, one: LedgerFile, path: Path) -> None:
         account.counts[name] = account.counts.get(name, 0) + count
     for name, text in one.histograms.items():
         account.histograms.setdefault(name, new_histogram()).add(HdrHistogram.decode(text))
+
+
+def _read(path: Path) -> LedgerFile:
+    try:
+        one = msgspec.msgpack.decode(path.read_bytes(), type=_Document)
+        boots = BootColumns(
+            vin=np.frombuffer(one.boots.vin, dtype="S17"),
+            boot=_ints(one.boots.boot),
+            dropped=_ints(one.boots.dropped),
+            unsent=_ints(one.boots.unsent),
+            refused=_ints(one.boots.refused),
+            sent=_span_columns(one.boots.sent),
+            acked=_span_columns(one.boots.acked),
+            garbage=_span_columns(one.boots.garbage),
+        )
+    except (OSError, msgspec.DecodeError, ValueError) as error:
+        raise LedgerError(f"The ledger {path} cannot be read: {error}.") from error
+    return LedgerFile(
+        one.worker,
+        one.started,
+        one.written,
+        one.complete,
+        one.cpu_s,
+        one.counts,
+        boots,
+        one.dtcs,
+        one.histograms,
+    )
+
+
+def _bytes(column: Ints) -> bytes:
+    return column.astype("<i8").tobytes()
+
+
+def _ints(data: bytes) -> Ints:
+    column: NDArray[np.int64] = np.frombuffer(data, dtype="<i8").astype(np.int64)
+    return column
+
+
+def _span_bytes(spans: SpanColumns) -> _Spans:
+    return _Spans(_bytes(spans.owner), _bytes(spans.first), _bytes(spans.last))
+
+
+def _span_columns(spans: _Spans) -> SpanColumns:
+    return SpanColumns(_ints(spans.owner), _ints(spans.first), _ints(spans.last))

@@ -1,15 +1,21 @@
 """Latencies and counts of one worker: HDR histograms for the verdict, batches for Locust."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from hdrh.histogram import HdrHistogram
 
+from motorcade.fleet.arrays import Ints
+
 #: Histograms hold microseconds, from 1 µs to one hour, to three digits.
 _HIGHEST_US = 3_600_000_000
 _DIGITS = 3
+#: States of a car, by number.
+STATES = ("connecting", "driving", "parked", "reconnecting", "offline", "refused")
+CONNECTING, DRIVING, PARKED, RECONNECTING, OFFLINE, REFUSED = range(len(STATES))
+
 #: Values are rounded to this before they are counted: a batch then has few distinct ones.
 _STEP_US = 100
 
@@ -19,9 +25,9 @@ def new_histogram() -> Any:
     return HdrHistogram(1, _HIGHEST_US, _DIGITS)
 
 
-def record(histogram: Any, milliseconds: Iterable[float]) -> None:
+def record(histogram: Any, milliseconds: Sequence[float] | Ints) -> None:
     """Count a batch of latencies; what is beyond an hour counts as an hour."""
-    values = np.fromiter(milliseconds, dtype=np.float64)
+    values = np.array(milliseconds, dtype=np.float64)
     if not values.size:
         return
     steps = np.clip(np.rint(values * 1000 / _STEP_US), 1, _HIGHEST_US // _STEP_US)
@@ -43,7 +49,8 @@ class Counts:
     sent: int = 0
     acked: int = 0
     dropped: int = 0
-    #: PUBACKs that refuse (0x80 and above), and that found no subscriber (0x10; sent again).
+    #: PUBACKs that refuse for good, and that ask to come again: nobody has subscribed (0x10), or
+    #: the quota is exceeded (0x97).
     refused: int = 0
     unheard: int = 0
     connects: int = 0
@@ -52,6 +59,9 @@ class Counts:
     connect_failures: int = 0
     dtcs: int = 0
     commands: int = 0
+    #: Telemetry that was broken on purpose, and bytes of telemetry payloads on the wire.
+    garbage: int = 0
+    bytes_sent: int = 0
 
 
 @dataclass
@@ -60,6 +70,23 @@ class Batch:
 
     connect_ms: list[float] = field(default_factory=list)
     puback_ms: list[float] = field(default_factory=list)
+
+
+class Tally:
+    """How many cars are in which state, by endpoint, and what they have under way, at any moment.
+
+    Cars keep it themselves as they change: counting a hundred thousand of them takes too long.
+    """
+
+    def __init__(self, endpoints: int) -> None:
+        self.cars = [[0] * len(STATES) for _ in range(endpoints)]
+        #: Publishes on the wire without their PUBACK, and messages kept in cars.
+        self.in_flight = 0
+        self.waiting = 0
+
+    def total(self, state: int) -> int:
+        """Cars in a state on all endpoints."""
+        return sum(cars[state] for cars in self.cars)
 
 
 class Measures:
@@ -73,7 +100,8 @@ class Measures:
         self.histograms: dict[str, Any] = {
             name: new_histogram() for name in ("puback", "connect", "lag", "tick")
         }
-        self.lag_ms: list[float] = []
+        #: Of each batch, shape (n,).
+        self.lag_ms: list[Ints] = []
         self.tick_ms: list[float] = []
         #: Worst lag within the last second, milliseconds.
         self.worst_lag_ms = 0.0
@@ -81,10 +109,11 @@ class Measures:
     def flush(self) -> Batch:
         """End a second: move what has gathered into the histograms; returns it for Locust."""
         batch, self.batch = self.batch, Batch()
-        self.worst_lag_ms = max(self.lag_ms, default=0.0)
+        lag_ms = np.concatenate(self.lag_ms) if self.lag_ms else np.zeros(0, dtype=np.int64)
+        self.worst_lag_ms = float(lag_ms.max(initial=0))
         record(self.histograms["puback"], batch.puback_ms)
         record(self.histograms["connect"], batch.connect_ms)
-        record(self.histograms["lag"], self.lag_ms)
+        record(self.histograms["lag"], lag_ms)
         record(self.histograms["tick"], self.tick_ms)
         self.lag_ms.clear()
         self.tick_ms.clear()

@@ -50,9 +50,13 @@ class FleetPlan:
         return generate_vin(self.seed, index)
 
 
-def grid_for(speedup: float) -> int:
-    """A grid in event milliseconds that keeps physics below some ten steps a wall second."""
-    return 1000 if speedup <= 10 else 5000
+def grid_for(speedup: float, interval_s: float) -> int:
+    """A grid in event milliseconds: physics need not be finer than half of what a car reports.
+
+    It stays between one second, which every part of the physics is made for, and five, which all
+    of it still bears.
+    """
+    return 5000 if speedup > 10 or speedup * interval_s >= 10 else 1000
 
 
 def plan_faults(

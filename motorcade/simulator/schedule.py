@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from motorcade.fleet.arrays import Ints
+from motorcade.fleet.arrays import Floats, Ints
 
 #: Fraction of the golden ratio: consecutive multiples of it fill the unit interval evenly
 #: (Weyl's equidistribution), so any number of cars spreads over the interval.
@@ -25,29 +25,35 @@ class Schedule:
     """
 
     def __init__(self, interval_ms: int, origin_ms: int) -> None:
-        self._interval_ms = interval_ms
+        self.interval_ms = interval_ms
         self._origin_ms = origin_ms
         self._next = np.empty(0, dtype=np.int64)
-        self._phase = np.empty(0, dtype=np.int64)
+        #: Each row's place within the interval, 0 to 1.
+        self._place = np.empty(0, dtype=np.float64)
 
     def grow(self, indices: Ints) -> None:
         """Add rows for cars of these fleet indices, shape (n,); none of them is running."""
-        phase = np.floor(indices * _GOLDEN % 1.0 * self._interval_ms).astype(np.int64)
-        self._phase = np.concatenate((self._phase, phase))
+        place: Floats = indices * _GOLDEN % 1.0
+        self._place = np.concatenate((self._place, place))
         self._next = np.concatenate((self._next, np.full(len(indices), _NEVER)))
 
     def start(self, row: int, now_ms: int) -> None:
         """Let a row run: first due at its own phase of the interval, at `now_ms` or after."""
-        since = now_ms - self._origin_ms - int(self._phase[row])
-        rounds = -(-since // self._interval_ms)
-        self._next[row] = self._origin_ms + int(self._phase[row]) + rounds * self._interval_ms
+        self._next[row] = self._from(np.array([row]), now_ms)[0]
 
-    def stop(self, row: int) -> None:
-        self._next[row] = _NEVER
+    def stop(self, rows: int | Ints) -> None:
+        """Let a row, or several, send no more."""
+        self._next[rows] = _NEVER
 
     def running(self) -> int:
         """How many rows run."""
         return int(np.count_nonzero(self._next != _NEVER))
+
+    def change(self, interval_ms: int, now_ms: int) -> None:
+        """Take another interval from `now_ms` on; all that was due before has been taken."""
+        self.interval_ms = interval_ms
+        rows = np.flatnonzero(self._next != _NEVER)
+        self._next[rows] = self._from(rows, now_ms)
 
     def take(self, now_ms: int) -> Iterator[tuple[Ints, Ints]]:
         """All that is due by `now_ms`, oldest round first: (rows, due times), each shape (n,).
@@ -59,5 +65,11 @@ class Schedule:
             if not len(rows):
                 return
             due = self._next[rows]
-            self._next[rows] += self._interval_ms
+            self._next[rows] += self.interval_ms
             yield rows, due
+
+    def _from(self, rows: Ints, now_ms: int) -> Ints:
+        phase = np.floor(self._place[rows] * self.interval_ms).astype(np.int64)
+        rounds = -((self._origin_ms + phase - now_ms) // self.interval_ms)
+        first: Ints = self._origin_ms + phase + rounds * self.interval_ms
+        return first

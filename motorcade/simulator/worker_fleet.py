@@ -8,37 +8,57 @@ import asyncio
 import logging
 import resource
 import time
-from collections import Counter, deque
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import numpy as np
 
 from motorcade.fleet.arrays import Ints
-from motorcade.fleet.telemetry import TelemetryColumns, TelemetryJson
+from motorcade.fleet.avro import TELEMETRY_SUBJECT
 from motorcade.runtime.mqtt_options import access
-from motorcade.simulator import ledger
+from motorcade.runtime.registry import schema_id
+from motorcade.simulator import ledger, measures
 from motorcade.simulator.blocks import CarBlock, block_of
 from motorcade.simulator.car_session import CarKit, CarSession
-from motorcade.simulator.measures import Batch, Measures, encode
+from motorcade.simulator.deliveries import Deliveries
+from motorcade.simulator.fleet_events import (
+    Disturbances,
+    Drop,
+    FleetEvent,
+    Garbage,
+    Offline,
+    Pace,
+    chosen,
+    groups_of,
+)
+from motorcade.simulator.gate import released
+from motorcade.simulator.measures import Batch, Measures, Tally, encode
+from motorcade.simulator.payload import AvroPayload, content_type_of, topic_of
 from motorcade.simulator.population import FleetPlan
 from motorcade.simulator.schedule import Schedule
 from motorcade.simulator.settings import SimulatorSettings
+from motorcade.simulator.sources import source_addresses
+from motorcade.simulator.talk import Talk
 from motorcade.simulator.wear import Failure, PlannedFault
 
 _log = logging.getLogger(__name__)
 
-#: All that is due is sent in ticks: one wake-up for many messages is what keeps them cheap.
-_TICK_S = 0.05
+#: All that is due is sent in ticks: one wake-up for many messages is what keeps them cheap. A tick
+#: is a hundredth of the interval within these bounds.
+_SHORTEST_TICK_S, _LONGEST_TICK_S = 0.05, 0.1
 _REPORT_S = 1.0
 _LEDGER_S = 10.0
 #: How long a car that stops waits for its last acknowledgements.
 _DRAIN_S = 10.0
 #: Event time that a car still drives after its diagnosis reported a failure, until it is parked.
 _LIMP_MS = 60_000
-_GATE_POLL_S = 0.2
+#: Cars that connect at one time, and how many more may begin in a tick when all of those hang.
+_CONNECTING, _STILL = 256, 16
+#: Rows that are built in one go: enough that NumPy is quick, and others have their turn between.
+_ROWS = 2048
 
 
 @dataclass(frozen=True)
@@ -72,33 +92,41 @@ class WorkerFleet:
         self._settings = settings
         self._worker = worker
         self._started_ms = _wall_ms()
-        self._json = TelemetryJson(plan.catalogue)
         self._measures = Measures()
+        self._tally = Tally(len(settings.brokers))
+        self._deliveries = Deliveries()
+        self._talk = Talk(plan, settings, self._measures, self._deliveries)
         self._kit = CarKit(
+            endpoints=settings.brokers,
             qos=settings.qos,
             in_flight=settings.in_flight,
             buffer=settings.buffer,
             keepalive_s=settings.keepalive_s,
+            session_expiry_s=settings.session_expiry_s,
+            aliases=1 if settings.topic_alias else 0,
             access=access(settings),
+            sources=source_addresses(settings.cars, settings.brokers, settings.source_addresses),
+            topic=topic_of(settings.topic_template),
+            content_type=content_type_of(settings),
             measures=self._measures,
+            tally=self._tally,
+            deliveries=self._deliveries,
             now_ms=_wall_ms,
         )
-        interval_ms = max(1, round(settings.interval_s * 1000))
-        self._schedule = Schedule(interval_ms, plan.clock.wall_start_ms)
+        self._schedule = Schedule(_interval_ms(settings.interval_s), plan.clock.wall_start_ms)
+        self._disturbances = Disturbances()
         self._running = 0
         self._sessions: list[CarSession | None] = []
         self._bringing_up: dict[int, asyncio.Task[None]] = {}
         self._ending: dict[int, asyncio.Task[None]] = {}
-        self._boot = np.zeros(0, dtype=np.int64)
-        self._seq = np.zeros(0, dtype=np.int64)
-        self._boots: list[ledger.Boot] = []
         self._dtcs: list[ledger.DtcRecord] = []
         self._failures: list[dict[str, Any]] = []
         #: Rows that broke down, and the event time from which each is parked.
         self._broken: dict[int, int] = {}
-        first = self._indices(0, max(1, share(settings.cars, worker, settings.workers)))
-        self._block: CarBlock = block_of(plan, first, plan.clock.event_ms(self._started_ms))
-        self._add_rows(first)
+        none = np.zeros(0, dtype=np.int64)
+        self._block: CarBlock = block_of(plan, none, plan.clock.event_ms(self._started_ms))
+        self._writer = ThreadPoolExecutor(1, "ledger")
+        self._written: Future[None] | None = None
 
     @property
     def ledger_path(self) -> Path:
@@ -110,8 +138,15 @@ class WorkerFleet:
         return not (self.wanted or self._running or self._ending)
 
     async def run(self) -> None:
-        """Wait for the release, then drive until the process ends."""
-        await self._gate()
+        """Build the cars, wait for the release, then drive until the process ends.
+
+        Raises:
+            MotorcadeError: the cars cannot be built, or the schema of their payload is not known.
+            OSError: the ledger cannot be written.
+        """
+        await self._prepare()
+        await released(self._settings.wait_for)
+        await self._catch_up()
         self.released = True
         loop = asyncio.get_running_loop()
         next_tick = next_report = next_ledger = loop.time()
@@ -122,11 +157,13 @@ class WorkerFleet:
                 self.reports.append(self._report())
                 next_report = now + _REPORT_S
             self._tick(_wall_ms())
-            if now >= next_ledger:
+            if now >= next_ledger and (self._written is None or self._written.done()):
+                if self._written is not None:
+                    self._written.result()
                 self.write_ledger()
                 next_ledger = now + _LEDGER_S
             # Ticks that were missed are skipped; the messages due in them are not.
-            next_tick = max(next_tick + _TICK_S, loop.time())
+            next_tick = max(next_tick + self._tick_s, loop.time())
             await asyncio.sleep(next_tick - loop.time())
 
     def begin_wear(self, faults: list[PlannedFault]) -> None:
@@ -134,25 +171,53 @@ class WorkerFleet:
         ours = [f for f in faults if f.index % self._settings.workers == self._worker]
         self._block.begin_wear(ours)
 
-    def write_ledger(self) -> None:
-        """Write what is known of every message so far."""
+    def begin_event(self, event: FleetEvent, at_ms: int) -> None:
+        """Let a fleet event begin at `at_ms`, wall clock."""
+        self._disturbances.add(event, at_ms)
+
+    def write_ledger(self) -> "Future[None]":
+        """Write what is known of every message so far; on a thread of its own, in order."""
         self.reports.append(self._report())
-        ledger.write(
-            self.ledger_path,
-            ledger.LedgerFile(
-                worker=self._worker,
-                started=self._started_ms,
-                written=_wall_ms(),
-                complete=self.stopped,
-                cpu_s=time.process_time(),
-                counts=asdict(self._measures.counts),
-                boots=[boot.record() for boot in self._boots],
-                dtcs=self._dtcs,
-                histograms={n: encode(h) for n, h in self._measures.histograms.items()},
-            ),
+        file = ledger.LedgerFile(
+            worker=self._worker,
+            started=self._started_ms,
+            written=_wall_ms(),
+            complete=self.stopped,
+            cpu_s=time.process_time(),
+            counts=asdict(self._measures.counts),
+            boots=self._deliveries.columns(self._block.vins),
+            dtcs=list(self._dtcs),
+            histograms=self._histograms(),
         )
+        self._written = self._writer.submit(ledger.write, self.ledger_path, file)
+        return self._written
+
+    # -- before the first car ---------------------------------------------------------------------
+
+    async def _prepare(self) -> None:
+        """Build the declared cars, with turns for others between."""
+        settings = self._settings
+        if settings.payload == "avro":
+            number = await schema_id(settings, self._plan.catalogue, TELEMETRY_SUBJECT)
+            self._talk.payload = AvroPayload(self._plan.catalogue, number)
+        declared = max(1, share(settings.cars, self._worker, settings.workers))
+        while (known := len(self._sessions)) < declared:
+            self._grow(min(declared, known + _ROWS))
+            await asyncio.sleep(0)
+
+    async def _catch_up(self) -> None:
+        """Event time went on at the gate: drive to the present, with turns for others between."""
+        at = self._block.event_ms
+        while at < (now := self._plan.clock.event_ms(_wall_ms())):
+            at = min(now, at + 10 * self._plan.grid_ms)
+            self._block.step(at)
+            await asyncio.sleep(0)
 
     # -- one tick -------------------------------------------------------------------------------
+
+    @property
+    def _tick_s(self) -> float:
+        return min(_LONGEST_TICK_S, max(_SHORTEST_TICK_S, self._schedule.interval_ms / 100_000))
 
     def _tick(self, now_ms: int) -> None:
         self._follow(now_ms)
@@ -161,52 +226,59 @@ class WorkerFleet:
         for failure in self._block.failures():
             self._break_down(failure)
         self._park(event_ms)
+        for event, detail in self._disturbances.take(now_ms):
+            self._disturb(event, detail, now_ms)
         for rows, due in self._schedule.take(now_ms):
-            self._send(rows, due, now_ms)
+            done = self._talk.send(rows, due, self._block, self._sessions)
+            self._schedule.stop(done)
+            self._measures.lag_ms.append(now_ms - due)
 
-    def _send(self, rows: Ints, due: Ints, now_ms: int) -> None:
-        self._seq[rows] += 1
-        seq = self._seq[rows]
-        event_ms = self._plan.clock.event_ms
-        columns = TelemetryColumns(
-            vin=self._block.vins[rows],
-            values=self._block.sample(rows),
-            boot=self._boot[rows],
-            seq=seq,
-            time=np.array([event_ms(one) for one in due.tolist()], dtype=np.int64),
-            due=due,
-        )
-        payloads = self._json.encode(columns)
-        sessions = self._sessions
-        for row, number, at, payload in zip(
-            rows.tolist(), seq.tolist(), due.tolist(), payloads, strict=True
-        ):
-            session = sessions[row]
-            assert session is not None, "a row that runs has a session"
-            session.send(number, at, payload)
-        self._measures.lag_ms.extend((now_ms - due).tolist())
+    def _disturb(self, event: FleetEvent, group: int, now_ms: int) -> None:
+        """Do to our cars what a fleet event says."""
+        seed = self._plan.seed
+        if isinstance(event, Pace):
+            for rows, due in self._schedule.take(now_ms):  # due at the old pace
+                self._talk.send(rows, due, self._block, self._sessions)
+            self._schedule.change(_interval_ms(event.interval_s), now_ms)
+            return
+        indices = self._block.indices
+        hit = chosen(event, seed, indices)
+        if isinstance(event, Garbage):
+            self._talk.break_firmware(hit, now_ms + round(event.seconds * 1000))
+            return
+        if isinstance(event, Offline):
+            hit &= groups_of(event, seed, indices) == group
+        for row in np.flatnonzero(hit).tolist():
+            session = self._sessions[row]
+            if session is None:
+                continue
+            if isinstance(event, Drop):
+                session.cut()
+            else:
+                session.lose_signal(event.seconds)
 
     # -- cars come and go -----------------------------------------------------------------------
 
     def _follow(self, now_ms: int) -> None:
         """Start or stop cars until as many run as are wanted."""
-        wanted = self.wanted
-        self._grow(wanted)
-        for row in range(self._running, wanted):
-            self._start(row, now_ms)
-        for row in range(wanted, self._running):
+        wanted, running = self.wanted, self._running
+        if wanted > running:
+            # So many at once that a broker is kept busy; those that hang must not hold up all.
+            room = max(_STILL, _CONNECTING - len(self._bringing_up))
+            wanted = min(wanted, running + room)
+            self._grow(wanted)
+            for row in range(running, wanted):
+                self._start(row, now_ms)
+        for row in range(wanted, running):
             self._stop(row)
         self._running = wanted
 
     def _start(self, row: int, now_ms: int) -> None:
-        settings = self._settings
-        # A later start of the same car is newer, even if the clock was set back in between.
-        self._boot[row] = boot = max(now_ms, int(self._boot[row]) + 1)
-        self._seq[row] = 0
-        endpoint = settings.brokers[self._index(row) % len(settings.brokers)]
-        session = CarSession(self._block.vins[row].decode("ascii"), boot, endpoint, self._kit)
+        boot = self._talk.start(row, now_ms)
+        number = self._deliveries.open(row, boot)
+        vin = self._block.vins[row].decode("ascii")
+        session = CarSession(vin, boot, self._index(row), number, self._kit)
         self._sessions[row] = session
-        self._boots.append(session.ledger)
         task = asyncio.get_running_loop().create_task(self._bring_up(row, session))
         self._bringing_up[row] = task
         task.add_done_callback(lambda done: self._done(self._bringing_up, row, done))
@@ -217,8 +289,8 @@ class WorkerFleet:
         if not await session.start():
             return
         if row in self._broken:
-            session.parked = True
-        else:
+            session.park()
+        elif self._settings.publish:
             self._schedule.start(row, _wall_ms())
 
     def _stop(self, row: int) -> None:
@@ -227,6 +299,7 @@ class WorkerFleet:
         if (starting := self._bringing_up.get(row)) is not None:
             starting.cancel()
         assert session is not None, "a row that runs has a session"
+        self._talk.finish(row, session)
         task = asyncio.get_running_loop().create_task(
             self._end(session, starting, self._ending.get(row))
         )
@@ -271,7 +344,7 @@ class WorkerFleet:
         for row, from_ms in self._broken.items():
             session = self._sessions[row]
             if session is not None and not session.parked and event_ms >= from_ms:
-                session.parked = True
+                session.park()
                 self._schedule.stop(row)
 
     # -- rows -----------------------------------------------------------------------------------
@@ -279,77 +352,60 @@ class WorkerFleet:
     def _index(self, row: int) -> int:
         return self._worker + row * self._settings.workers
 
-    def _indices(self, first: int, last: int) -> Ints:
-        rows = np.arange(first, last, dtype=np.int64)
-        return self._worker + rows * self._settings.workers
-
     def _grow(self, rows: int) -> None:
         known = len(self._sessions)
-        if rows > known:
-            more = self._indices(known, max(rows, known + known // 4))
-            self._block.grow(more)
-            self._add_rows(more)
-
-    def _add_rows(self, indices: Ints) -> None:
-        none = np.zeros(len(indices), dtype=np.int64)
-        self._boot = np.concatenate((self._boot, none))
-        self._seq = np.concatenate((self._seq, none))
+        if rows <= known:
+            return
+        more = np.arange(known, max(rows, known + known // 4), dtype=np.int64)
+        indices: Ints = self._worker + more * self._settings.workers
+        self._block.grow(indices)
+        self._talk.grow(len(indices))
         self._sessions += [None] * len(indices)
         self._schedule.grow(indices)
 
     # -- edges ----------------------------------------------------------------------------------
 
-    async def _gate(self) -> None:
-        """Wait until every URL of `wait_for` answers 200; event time goes on meanwhile."""
-        waiting = list(self._settings.wait_for)
-        if not waiting:
-            return
-        _log.info("cars wait for %s", ", ".join(waiting))
-        timeout = aiohttp.ClientTimeout(total=5)
-        async with aiohttp.ClientSession(timeout=timeout) as client:
-            while waiting:
-                waiting = [url for url in waiting if not await _answers(client, url)]
-                self._block.step(self._plan.clock.event_ms(_wall_ms()))
-                await asyncio.sleep(_GATE_POLL_S if waiting else 0)
-
     def _report(self) -> Report:
+        counts, tally = self._measures.counts, self._tally
+        sent, acked, garbage = self._deliveries.settle()
+        counts.sent += sent
+        counts.acked += acked
+        counts.garbage += garbage
         batch = self._measures.flush()
         failures, self._failures = self._failures, []
-        cars: dict[str, Counter[str]] = {e: Counter() for e in self._settings.brokers}
-        in_flight = waiting = 0
-        for row, session in enumerate(self._sessions[: self._running]):
-            if session is not None:
-                endpoint = self._settings.brokers[self._index(row) % len(self._settings.brokers)]
-                cars[endpoint][session.state] += 1
-                in_flight += session.in_flight
-                waiting += session.waiting
         puback = self._measures.histograms["puback"]
         state = {
             "worker": self._worker,
             "released": self.released,
             "stopped": self.stopped,
             "wanted": self.wanted,
-            "cars": {endpoint: dict(states) for endpoint, states in cars.items()},
+            "cars": {
+                endpoint: {name: n for name, n in zip(measures.STATES, cars, strict=True) if n}
+                for endpoint, cars in zip(self._settings.brokers, tally.cars, strict=True)
+            },
             "stopping": len(self._ending),
-            "in_flight": in_flight,
-            "waiting": waiting,
-            **asdict(self._measures.counts),
+            "in_flight": tally.in_flight,
+            "waiting": tally.waiting,
+            "offline": tally.total(measures.OFFLINE),
+            "finished": self._talk.finished,
+            "tls": self._kit.access["tls"] is not None,
+            **asdict(counts),
             "lag_ms": self._measures.worst_lag_ms,
             "puback_p50_ms": puback.get_value_at_percentile(50) / 1000,
             "puback_p99_ms": puback.get_value_at_percentile(99) / 1000,
+            "histograms": self._histograms(),
             "cpu_s": time.process_time(),
             "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         }
         return Report(state, failures, batch)
 
+    def _histograms(self) -> dict[str, str]:
+        return {name: encode(one) for name, one in self._measures.histograms.items()}
+
+
+def _interval_ms(interval_s: float) -> int:
+    return max(1, round(interval_s * 1000))
+
 
 def _wall_ms() -> int:
     return time.time_ns() // 1_000_000
-
-
-async def _answers(client: aiohttp.ClientSession, url: str) -> bool:
-    try:
-        async with client.get(url) as response:
-            return response.status == 200
-    except (aiohttp.ClientError, TimeoutError):
-        return False

@@ -127,8 +127,9 @@ def test_a_leap_of_more_than_a_day_is_refused() -> None:
 
 
 def test_a_high_speed_up_takes_a_coarser_grid() -> None:
-    assert grid_for(1) == 1000
-    assert grid_for(60) == 5000
+    assert grid_for(1, interval_s=2) == 1000
+    assert grid_for(1, interval_s=10) == 5000
+    assert grid_for(60, interval_s=2) == 5000
 
 
 def test_a_catalogue_that_requires_what_physics_does_not_know_is_refused() -> None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 from motorcade.fleet import messages
@@ -11,7 +12,10 @@ from motorcade.fleet.messages import CommandRequest, VehicleStatus
 from motorcade.runtime.mqtt_options import Access
 from motorcade.simulator import car_session
 from motorcade.simulator.car_session import CarKit, CarSession
-from motorcade.simulator.measures import Measures
+from motorcade.simulator.deliveries import Deliveries
+from motorcade.simulator.ledger import BootRecord
+from motorcade.simulator.measures import STATES, Measures, Tally
+from motorcade.simulator.payload import topic_of
 
 VIN = "MC9ABT5E7T0000000"
 BASE = f"fleet/v1/00/{VIN}"
@@ -26,7 +30,8 @@ class FakeSession:
         self.endpoint = endpoint
         self.connected = False
         self.generation = 1
-        self.will = options["will"]
+        self.will: Any = None
+        self.ended = False
         self.published: list[tuple[int, str, bytes, dict[str, Any]]] = []
         self.acknowledged: list[int] = []
         self.filters: list[str] = []
@@ -64,6 +69,10 @@ class FakeSession:
         self.connected = False
         self.on_disconnected(self, None)  # type: ignore[attr-defined]
 
+    def cut(self, away_s: float = 0.0) -> None:
+        self.away_s = away_s
+        self.go_offline()
+
     def puback(self, packet_id: int, reason_code: int = 0) -> None:
         self.unacknowledged.discard(packet_id)
         self.on_puback(self, packet_id, reason_code)  # type: ignore[attr-defined]
@@ -90,16 +99,25 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
 @pytest.fixture
 def car(monkeypatch: pytest.MonkeyPatch, measures: Measures) -> CarSession:
     monkeypatch.setattr(car_session, "MqttSession", FakeSession)
+    deliveries = Deliveries()
     kit = CarKit(
+        endpoints=("127.0.0.1:1883",),
         qos=1,
         in_flight=2,
         buffer=3,
         keepalive_s=60,
+        session_expiry_s=0,
+        aliases=0,
         access=Access(tls=None, credentials=None),
+        sources=(None,),
+        topic=topic_of(None),
+        content_type="application/json",
         measures=measures,
+        tally=Tally(1),
+        deliveries=deliveries,
         now_ms=lambda: NOW_MS,
     )
-    return CarSession(VIN, 77, "127.0.0.1:1883", kit)
+    return CarSession(VIN, 77, 0, deliveries.open(0, 77), kit)
 
 
 def session_of(car: CarSession) -> FakeSession:
@@ -108,7 +126,16 @@ def session_of(car: CarSession) -> FakeSession:
 
 def send(car: CarSession, *seqs: int) -> None:
     for seq in seqs:
-        car.send(seq, NOW_MS, f"{seq}".encode())
+        car.send(seq, seq, NOW_MS, f"{seq}".encode())
+
+
+def ledger_of(car: CarSession) -> BootRecord:
+    [record] = car._kit.deliveries.columns(np.array([VIN], dtype="S17")).records()
+    return record
+
+
+def cars_in(car: CarSession) -> dict[str, int]:
+    return {name: n for name, n in zip(STATES, car._kit.tally.cars[0], strict=True) if n}
 
 
 async def test_a_car_listens_for_commands_before_it_announces_its_birth(car: CarSession) -> None:
@@ -138,9 +165,8 @@ async def test_sent_and_acknowledged_are_told_apart(car: CarSession, measures: M
     await car.start()
     send(car, 1, 2)
     session_of(car).puback(session_of(car).last_id())
-    assert car.ledger.sent.spans == [(1, 2)]
-    assert car.ledger.acked.spans == [(2, 2)]
-    assert (measures.counts.sent, measures.counts.acked) == (2, 1)
+    assert ledger_of(car).sent == [(1, 2)]
+    assert ledger_of(car).acked == [(2, 2)]
     assert len(measures.batch.puback_ms) == 1
 
 
@@ -162,10 +188,10 @@ async def test_an_offline_car_keeps_the_newest_and_counts_what_it_drops(
     session = session_of(car)
     session.go_offline()
     send(car, 1, 2, 3, 4, 5)
-    assert car.ledger.dropped == measures.counts.dropped == 2
+    assert ledger_of(car).dropped == measures.counts.dropped == 2
     session.come_online()
     assert session.on("telemetry") == [b"3", b"4"]
-    assert car.ledger.sent.spans == [(3, 4)]
+    assert ledger_of(car).sent == [(3, 4)]
 
 
 async def test_a_trouble_code_is_never_dropped(car: CarSession) -> None:
@@ -183,16 +209,17 @@ async def test_a_trouble_code_is_never_dropped(car: CarSession) -> None:
     assert record.acked
 
 
-async def test_a_message_that_nobody_heard_is_sent_again_after_a_pause(
-    car: CarSession, measures: Measures, clock: list[float]
+@pytest.mark.parametrize("code", [0x10, 0x97], ids=["nobody has subscribed", "quota exceeded"])
+async def test_a_message_that_may_come_again_is_sent_again_after_a_pause(
+    car: CarSession, measures: Measures, clock: list[float], code: int
 ) -> None:
     await car.start()
     session = session_of(car)
     send(car, 1)
-    session.puback(session.last_id(), 0x10)
+    session.puback(session.last_id(), code)
     send(car, 2)
     assert session.on("telemetry") == [b"1"]
-    assert not car.ledger.acked
+    assert not ledger_of(car).acked
     clock[0] += 2
     send(car, 3)
     assert session.on("telemetry") == [b"1", b"1", b"2"]
@@ -204,9 +231,9 @@ async def test_a_refused_message_is_counted_and_not_acknowledged(
 ) -> None:
     await car.start()
     send(car, 1)
-    session_of(car).puback(session_of(car).last_id(), 0x97)
-    assert not car.ledger.acked
-    assert car.ledger.refused == measures.counts.refused == 1
+    session_of(car).puback(session_of(car).last_id(), 0x87)
+    assert not ledger_of(car).acked
+    assert ledger_of(car).refused == measures.counts.refused == 1
 
 
 async def test_a_command_is_answered_with_its_correlation_and_then_acknowledged(
@@ -248,7 +275,7 @@ async def test_a_car_that_stops_says_so_and_accounts_for_what_it_still_held(
     session.go_offline()
     send(car, 1, 2)
     await car.stop(drain_s=0.1)
-    assert car.ledger.unsent == 2
+    assert ledger_of(car).unsent == 2
     car2_status = session.on("status")
     assert len(car2_status) == 1  # offline, the will speaks
 
@@ -270,3 +297,39 @@ async def test_a_stopping_car_waits_for_its_last_acknowledgement(car: CarSession
     await car.stop(drain_s=5)
     assert json.loads(session.on("status")[-1])["online"] is False
     assert not session.connected
+
+
+async def test_a_car_in_a_tunnel_measures_on_and_forwards_what_it_kept(car: CarSession) -> None:
+    await car.start()
+    session = session_of(car)
+    car.lose_signal(120)
+    assert session.away_s == 120
+    assert cars_in(car) == {"offline": 1}
+    send(car, 1, 2)
+    assert car._kit.tally.waiting == 2
+    session.come_online()
+    assert session.on("telemetry") == [b"1", b"2"]
+    assert cars_in(car) == {"driving": 1}
+    assert (car._kit.tally.waiting, car._kit.tally.in_flight) == (0, 2)
+
+
+async def test_the_tally_follows_a_car_from_its_start_to_its_stop(car: CarSession) -> None:
+    assert cars_in(car) == {"connecting": 1}
+    await car.start()
+    session = session_of(car)
+    session.go_offline()
+    assert cars_in(car) == {"reconnecting": 1}
+    session.come_online()
+    car.park()
+    assert cars_in(car) == {"parked": 1}
+    send(car, 1)
+    await car.stop(drain_s=0)
+    assert cars_in(car) == {}
+    assert (car._kit.tally.waiting, car._kit.tally.in_flight) == (0, 0)
+
+
+async def test_a_batch_counts_with_all_its_samples(car: CarSession) -> None:
+    await car.start()
+    car.send(1, 4, NOW_MS, b"[1,2,3,4]")
+    session_of(car).puback(session_of(car).last_id())
+    assert ledger_of(car).sent == ledger_of(car).acked == [(1, 4)]

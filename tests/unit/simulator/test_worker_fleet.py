@@ -1,16 +1,20 @@
 """A worker's rows: which cars they are, which of them run, and under which boot."""
 
 import itertools
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from motorcade.fleet.catalogue import load_catalogue
 from motorcade.fleet.clock import RunClock
 from motorcade.fleet.telemetry import TelemetryJson
 from motorcade.simulator import worker_fleet
-from motorcade.simulator.ledger import Boot, DtcRecord
+from motorcade.simulator.fleet_events import Drop, Garbage, Offline, Pace, chosen, groups_of
+from motorcade.simulator.ledger import DtcRecord
 from motorcade.simulator.population import FleetPlan
 from motorcade.simulator.settings import SimulatorSettings
 from motorcade.simulator.wear import PlannedFault, WearKind
@@ -24,13 +28,16 @@ class FakeCar:
 
     born: list["FakeCar"]
 
-    def __init__(self, vin: str, boot: int, endpoint: str, kit: Any) -> None:
-        self.ledger = Boot(vin, boot)
-        self.endpoint = endpoint
+    def __init__(self, vin: str, boot: int, index: int, number: int, kit: Any) -> None:
+        self.vin = vin
+        self.boot = boot
+        self.number = number
+        self.endpoint = kit.endpoints[index % len(kit.endpoints)]
         self.parked = False
         self.sent: list[tuple[int, int, bytes]] = []
+        self.batches: list[tuple[int, int]] = []
         self.dtcs: list[str] = []
-        self.in_flight = self.waiting = 0
+        self.happened: list[str] = []
         self.state = "driving"
         self.born.append(self)
 
@@ -40,13 +47,22 @@ class FakeCar:
     async def stop(self, drain_s: float) -> None:
         self.state = "stopped"
 
-    def send(self, seq: int, due: int, payload: bytes) -> None:
-        self.sent.append((seq, due, payload))
+    def park(self) -> None:
+        self.parked = True
+
+    def cut(self) -> None:
+        self.happened.append("cut")
+
+    def lose_signal(self, seconds: float) -> None:
+        self.happened.append(f"away for {seconds:g} s")
+
+    def send(self, first: int, last: int, due: int, payload: bytes) -> None:
+        self.sent.append((last, due, payload))
+        self.batches.append((first, last))
 
     def report_failure(self, code: str, kind: str, event_ms: int, description: str) -> DtcRecord:
         self.dtcs.append(code)
-        ledger = self.ledger
-        return DtcRecord(ledger.vin, ledger.boot, code, kind, event_ms, 0, acked=False)
+        return DtcRecord(self.vin, self.boot, code, kind, event_ms, 0, acked=False)
 
 
 class Drive:
@@ -72,24 +88,37 @@ class Drive:
 PLAN = FleetPlan(1, load_catalogue(), RunClock(START_MS, START_MS, 60.0))
 
 
+Drives = Callable[..., Drive]
+
+
 @pytest.fixture
-def drive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Drive:
+def fleet_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Drives:
+    """Makes the fleet of worker 1 of 3, with settings of one's choice."""
     monkeypatch.setattr(worker_fleet, "CarSession", FakeCar)
     FakeCar.born = []
     monkeypatch.setattr(worker_fleet, "_wall_ms", lambda: START_MS)
-    settings = SimulatorSettings(
-        cars=6,
-        workers=3,
-        interval_s=1,
-        run_dir=tmp_path,
-        brokers=("127.0.0.1:1", "127.0.0.1:2"),
-    )
-    return Drive(WorkerFleet(PLAN, settings, worker=1), monkeypatch)
+
+    def make(**changes: Any) -> Drive:
+        settings = SimulatorSettings(
+            cars=6,
+            workers=3,
+            interval_s=1,
+            run_dir=tmp_path,
+            brokers=("127.0.0.1:1", "127.0.0.1:2"),
+        ).model_copy(update=changes)
+        return Drive(WorkerFleet(PLAN, settings, worker=1), monkeypatch)
+
+    return make
+
+
+@pytest.fixture
+def drive(fleet_of: Drives) -> Drive:
+    return fleet_of()
 
 
 async def test_rows_are_the_workers_own_cars_also_beyond_the_declared_fleet(drive: Drive) -> None:
     await drive.to(5)
-    assert [car.ledger.vin for car in FakeCar.born] == [PLAN.vin(i) for i in (1, 4, 7, 10, 13)]
+    assert [car.vin for car in FakeCar.born] == [PLAN.vin(i) for i in (1, 4, 7, 10, 13)]
     assert [car.endpoint[-1] for car in FakeCar.born] == ["2", "1", "2", "1", "2"]
 
 
@@ -98,7 +127,7 @@ async def test_the_last_cars_stop_first_and_come_back_newer_under_any_clock(driv
     await drive.to(1)
     drive.now_ms -= 3_600_000  # somebody set the clock back
     await drive.to(3)
-    boots = [(car.ledger.vin, car.ledger.boot) for car in FakeCar.born]
+    boots = [(car.vin, car.boot) for car in FakeCar.born]
     assert [vin for vin, _ in boots[3:]] == [PLAN.vin(4), PLAN.vin(7)]
     assert boots[3][1] > boots[1][1]
     assert boots[4][1] > boots[2][1]
@@ -141,3 +170,78 @@ async def test_a_broken_down_car_reports_limps_and_is_parked_for_good(drive: Dri
     await drive.to(2, seconds=3)
     assert FakeCar.born[2].parked
     assert FakeCar.born[2].sent == []
+
+
+async def test_a_car_with_a_number_of_messages_falls_silent_after_it(fleet_of: Drives) -> None:
+    drive = fleet_of(messages=3)
+    await drive.to(2, seconds=10)
+    assert [[seq for seq, _, _ in car.sent] for car in FakeCar.born] == [[1, 2, 3]] * 2
+    assert drive.fleet._report().state["finished"] == 2
+
+
+async def test_samples_go_out_in_batches_and_the_last_one_when_the_car_stops(
+    fleet_of: Drives,
+) -> None:
+    drive = fleet_of(batch=4)
+    await drive.to(1, seconds=9.5)
+    await drive.to(0)
+    [car] = FakeCar.born
+    assert car.batches[:2] == [(1, 4), (5, 8)]
+    assert car.batches[2][0] == 9
+    whole = json.loads(car.sent[0][2])
+    assert [sample["seq"] for sample in whole] == [1, 2, 3, 4]
+    assert car.sent[0][1] == whole[-1]["due"]
+
+
+async def test_the_pace_changes_for_all_and_nothing_that_was_due_is_left_out(drive: Drive) -> None:
+    await drive.to(2, seconds=5)
+    drive.fleet.begin_event(Pace(0.5), drive.now_ms)
+    await drive.to(2, seconds=5)
+    for car in FakeCar.born:
+        assert [seq for seq, _, _ in car.sent] == list(range(1, len(car.sent) + 1))
+        dues = [due for _, due, _ in car.sent]
+        assert {b - a for a, b in itertools.pairwise(dues[6:])} == {500}
+        assert len(dues) in (14, 15, 16)
+
+
+async def test_groups_of_cars_enter_the_tunnel_one_after_the_other(drive: Drive) -> None:
+    await drive.to(40)
+    event = Offline(seconds=9, share=0.5, groups=2, stagger_s=4)
+    drive.fleet.begin_event(event, drive.now_ms)
+    indices = np.array([1 + 3 * row for row in range(40)])
+    hit, group = chosen(event, PLAN.seed, indices), groups_of(event, PLAN.seed, indices)
+    assert 5 < hit.sum() < 35
+
+    def away() -> list[bool]:
+        return [car.happened == ["away for 9 s"] for car in FakeCar.born]
+
+    await drive.to(40, seconds=3)
+    assert away() == (hit & (group == 0)).tolist()
+    await drive.to(40, seconds=3)
+    assert away() == hit.tolist()
+
+
+async def test_a_drop_cuts_every_cars_connection_once(drive: Drive) -> None:
+    await drive.to(10)
+    drive.fleet.begin_event(Drop(), drive.now_ms + 1000)
+    await drive.to(10, seconds=0.5)
+    assert not any(car.happened for car in FakeCar.born)
+    await drive.to(10, seconds=5)
+    assert all(car.happened == ["cut"] for car in FakeCar.born)
+
+
+async def test_bad_firmware_breaks_each_rule_and_the_ledger_knows_which_seqs(drive: Drive) -> None:
+    await drive.to(1, seconds=3)
+    drive.fleet.begin_event(Garbage(seconds=8, share=1.0), drive.now_ms)
+    await drive.to(1, seconds=12)
+    [car] = FakeCar.born
+    [boot] = drive.fleet._deliveries.columns(drive.fleet._block.vins).records()
+    [(first, last)] = boot.garbage
+    assert last - first + 1 == 8
+    good, _, _ = TelemetryJson(PLAN.catalogue).decode([p for _, _, p in car.sent])
+    broken = set(range(1, len(car.sent) + 1)) - set(good.seq.tolist())
+    assert broken < set(range(first, last + 1))  # one sort parses, and is out of range
+    assert len(broken) == 6
+    low, high = PLAN.catalogue.low, PLAN.catalogue.high
+    beyond = ((good.values < low) | (good.values > high)).any(axis=1)
+    assert beyond.sum() == 2
