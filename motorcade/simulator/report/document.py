@@ -68,9 +68,10 @@ class Event(msgspec.Struct, frozen=True):
 class Series(msgspec.Struct, frozen=True):
     """Figures over time: figures[name][i] was observed at time_ms[i], None where it was not.
 
-    Names: cars.connected, cars.STATE; rate.sent, rate.acked, rate.raw, rate.refined, rate.scored,
-    rate.connects (per second); latency.puback.p50, … (milliseconds over the last second or as far
-    as the run is); lag.GROUP (records); cpu.NAME (cores), rss.NAME (MiB).
+    Names: cars.connected, cars.STATE; rate.sent, rate.acked, rate.connects, rate.disconnects,
+    rate.raw, rate.refined, rate.quarantined, rate.scored (per second); latency.NAME.p50 and .p99
+    (connect, puback, lag, kafka; milliseconds, of the last second), generator.lag_ms; lag.GROUP
+    (records); cpu.NAME (cores), rss.NAME (MiB); machine.busy (share of all cores); broker.drops.
     """
 
     time_ms: list[int] = msgspec.field(default_factory=list)

@@ -15,6 +15,9 @@ from motorcade.simulator.report.document import Document, Series
 
 #: Most points of a line; a longer run is thinned, keeping each stretch's highest value.
 _POINTS = 500
+#: Elapsed time is drawn as dates, for ticks of minutes and hours, from this midnight on: Plotly
+#: takes small numbers for years.
+_MIDNIGHT_MS = 365 * 86_400_000
 _COLOURS = (
     "#3b82f6",
     "#f59e0b",
@@ -27,6 +30,7 @@ _COLOURS = (
     "#84cc16",
     "#a16207",
 )
+_STATES = ("connected", "connecting", "reconnecting", "offline", "refused", "parked")
 _NUMBERED = re.compile(r"-\d+$")
 
 Values = list[float | None]
@@ -87,13 +91,7 @@ def _wanted(series: Series) -> Iterable[_Wanted]:
         _Wanted(
             "Cars",
             "cars",
-            [
-                *named.lines("cars.", {"wanted": "wanted", "connected": "connected"}),
-                *named.lines(
-                    "cars.",
-                    {n: n for n in ("connecting", "reconnecting", "offline", "refused", "parked")},
-                ),
-            ],
+            named.lines("cars.", {name: name for name in _STATES}),
         ),
         _Wanted(
             "Messages",
@@ -116,11 +114,7 @@ def _wanted(series: Series) -> Iterable[_Wanted]:
             "per second",
             named.lines(
                 "rate.",
-                {
-                    "connects": "made",
-                    "connect_failures": "failed",
-                    "disconnects": "lost",
-                },
+                {"connects": "made", "disconnects": "lost"},
             ),
         ),
         _Wanted("Lag", "records", named.all("lag."), note="that each group has not yet committed"),
@@ -156,7 +150,7 @@ class _Named:
                 values = self._figures.get(f"latency.{name}.{share}", [])
                 if _is_there(values):
                     found.append(_Line(f"{text} {share}", values, dash, colour=colour))
-        lag = self._figures.get("latency.generator", [])
+        lag = self._figures.get("generator.lag_ms", [])
         if _is_there(lag):
             found.append(_Line("generator's own lag", lag, "dash", colour=7))
         return found
@@ -186,7 +180,7 @@ def _is_there(values: Values) -> bool:
 
 
 def _drawn(document: Document, wanted: _Wanted) -> Plot:
-    began = document.series.time_ms[0]
+    began = document.series.time_ms[0] - _MIDNIGHT_MS
     elapsed = [moment - began for moment in document.series.time_ms]
     data = []
     for position, line in enumerate(wanted.lines):
@@ -203,7 +197,7 @@ def _drawn(document: Document, wanted: _Wanted) -> Plot:
         if line.stack:
             trace |= {"stackgroup": "all", "fillcolor": colour + "99"}
         data.append(trace)
-    whole_s = elapsed[-1] / 1000
+    whole_s = (elapsed[-1] - elapsed[0]) / 1000
     form = "%-H:%M:%S" if whole_s >= 3600 else "%-M:%S"
     layout = {
         "xaxis": {"type": "date", "tickformat": form, "hoverformat": form, "nticks": 8},
@@ -234,7 +228,7 @@ def _bands(document: Document, began: int, end: int) -> list[dict[str, Any]]:
             "type": "rect",
             "xref": "x",
             "yref": "paper",
-            "x0": max(0, stage.from_ms - began),
+            "x0": max(_MIDNIGHT_MS, stage.from_ms - began),
             "x1": min(end, stage.to_ms - began),
             "y0": 0,
             "y1": 1,
