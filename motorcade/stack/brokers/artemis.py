@@ -5,12 +5,13 @@ It stores every QoS 1 message on disk before it acknowledges, and pages instead 
 
 import asyncio
 import secrets
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from motorcade.stack.brokers import artemis_files
+from motorcade.stack.brokers import artemis_files, artemis_gate
 from motorcade.stack.brokers.artemis_files import DROPPED, Neighbourhood
 from motorcade.stack.brokers.artemis_management import attribute
 from motorcade.stack.brokers.base import DropCount, Endpoint
@@ -94,7 +95,12 @@ class Artemis:
         folder = self.folder / str(number)
         memory_mb = round(self._heap_mb * _MESSAGES_SHARE)
         artemis_files.write(folder, name, port, core_port, memory_mb, neighbourhood)
-        return Program(name, self._java(folder), cwd=folder)
+        command = self._java(folder)
+        if neighbourhood is not None:
+            ports = [core_port, *(one for one in self._core_ports if one != core_port)]
+            gate = (sys.executable, "-m", artemis_gate.__name__, *map(str, ports), "--")
+            command = (*gate, *command)
+        return Program(name, command, cwd=folder)
 
     def _secret(self) -> str:
         """The nodes' common password: made once, so that a node that starts again still fits."""

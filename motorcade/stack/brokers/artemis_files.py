@@ -31,7 +31,7 @@ _BROKER = """\
   <acceptors>
     <acceptor name="core">tcp://{host}:{core_port}?protocols=CORE,STOMP</acceptor>
     <acceptor name="mqtt">tcp://{host}:{port}?protocols=MQTT;maximumPacketSize={max_packet};\
-receiveMaximum=1000;tcpSendBufferSize=16384;tcpReceiveBufferSize=16384;backlog=2048</acceptor>
+receiveMaximum=1000;tcpSendBufferSize=16384;tcpReceiveBufferSize=16384;backlog=2048;autoStart={opens}</acceptor>
   </acceptors>
 {cluster}
   <addresses>
@@ -144,6 +144,8 @@ def write(
         max_packet=MAX_PACKET_BYTES,
         dropped=DROPPED,
         memory_mb=memory_mb,
+        # In a cluster the gate opens it.
+        opens="false" if neighbourhood else "true",
         cluster=_cluster(neighbourhood, core_port) if neighbourhood else "",
     )
     files: Mapping[str, str] = {
