@@ -42,6 +42,44 @@ class Block:
         return len(self.vin)
 
 
+@dataclass(frozen=True)
+class Ragged:
+    """n byte strings of different lengths: the used places of a matrix, in the order of columns.
+
+    matrix: (n, width) uint8; used: (n, width).
+    """
+
+    matrix: NDArray[np.uint8]
+    used: Bools
+
+    @classmethod
+    def of(cls, texts: Sequence[bytes]) -> "Ragged":
+        """Byte strings as they are."""
+        lengths = np.array([len(text) for text in texts])
+        width = int(lengths.max(initial=0))
+        padded = b"".join([text.ljust(width, b"\0") for text in texts])
+        matrix = np.frombuffer(padded, dtype=np.uint8).reshape(len(texts), width)
+        return cls(matrix, np.arange(width) < lengths[:, None])
+
+    @classmethod
+    def beside(cls, parts: "Sequence[Ragged]") -> "Ragged":
+        """Row by row, the strings of several one after the other."""
+        return cls(
+            np.concatenate([part.matrix for part in parts], axis=1),
+            np.concatenate([part.used for part in parts], axis=1),
+        )
+
+    def take(self, rows: Ints) -> "Ragged":
+        """The rows given by index."""
+        return Ragged(self.matrix[rows], self.used[rows])
+
+    def rows(self) -> list[bytes]:
+        """The strings."""
+        data = self.matrix[self.used].tobytes()
+        ends = np.cumsum(self.used.sum(axis=1)).tolist()
+        return [data[a:b] for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+
+
 class RecordLayout:
     """The columns of one schema.
 
@@ -83,10 +121,8 @@ class RecordLayout:
         """Bytes of a record's front, wire header included."""
         return self._dtype.itemsize
 
-    def encode(
-        self, schema_id: int, block: Block, rest: Sequence[bytes] | None = None
-    ) -> list[bytes]:
-        """Encode a block; `rest[i]` holds the Avro bytes of the fields after the longs."""
+    def encode(self, schema_id: int, block: Block, rest: "Ragged | None" = None) -> list[bytes]:
+        """Encode a block; `rest` holds the Avro bytes of the fields after the longs."""
         n = len(block)
         front = np.zeros(n, dtype=self._dtype)
         front["id"] = schema_id
@@ -105,12 +141,8 @@ class RecordLayout:
                 matrix[:, at : at + MAX_VARINT],
                 used[:, at : at + MAX_VARINT],
             )
-        data = matrix[used].tobytes()
-        ends = np.cumsum(used.sum(axis=1)).tolist()
-        starts = [0, *ends[:-1]]
-        if rest is None:
-            return [data[a:b] for a, b in zip(starts, ends, strict=True)]
-        return [data[a:b] + more for a, b, more in zip(starts, ends, rest, strict=True)]
+        whole = Ragged(matrix, used)
+        return (whole if rest is None else Ragged.beside([whole, rest])).rows()
 
     def decode(self, records: Sequence[bytes]) -> Block:
         """Decode records that all have this layout's schema.

@@ -1,16 +1,15 @@
 """Predictions in columns: what the scorer writes and alerts, twin and audit read."""
 
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from motorcade.fleet.arrays import Floats, Ids, Ints
+from motorcade.fleet.arrays import Bools, Floats, Ids, Ints
 from motorcade.fleet.avro import PREDICTION_FLOATS, PREDICTION_LONGS, predictions_schema
 from motorcade.fleet.catalogue import Catalogue
-from motorcade.fleet.columns import Block, RecordLayout
+from motorcade.fleet.columns import Block, Ragged, RecordLayout
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,42 @@ class PredictionColumns:
         return len(self.vin)
 
 
+@dataclass(frozen=True)
+class Contributions:
+    """The signals that contribute most to n scores, k of each.
+
+    signals: names. which: (n, k) positions in `signals`, the highest contribution first. share:
+    (n, k) of the score. present: (n,) whether there are any.
+    """
+
+    signals: tuple[str, ...]
+    which: Ints
+    share: Floats
+    present: Bools
+
+    @classmethod
+    def none(cls, n: int) -> "Contributions":
+        """Of n records without a score."""
+        empty = np.empty((n, 0))
+        return cls((), empty.astype(np.int64), empty, np.zeros(n, dtype=bool))
+
+    def encoded(self) -> Ragged:
+        """As Avro's array of records: one block of k items where there are any, and its end."""
+        n, k = self.which.shape
+        count = np.full((n, 1), k << 1, dtype=np.uint8)  # a zigzag varint, below 64
+        parts = [Ragged(count, self.present[:, None])] if k else []
+        names = Ragged.of([_string(name) for name in self.signals])
+        for column in range(k):
+            name = names.take(self.which[:, column])
+            share = np.ascontiguousarray(self.share[:, column], dtype="<f4").view(np.uint8)
+            parts += [
+                Ragged(name.matrix, name.used & self.present[:, None]),
+                Ragged(share.reshape(n, 4), np.repeat(self.present[:, None], 4, axis=1)),
+            ]
+        end = Ragged(np.zeros((n, 1), dtype=np.uint8), np.ones((n, 1), dtype=bool))
+        return Ragged.beside([*parts, end])
+
+
 class PredictionAvro:
     """Encodes and decodes `predictions` records."""
 
@@ -50,7 +85,7 @@ class PredictionAvro:
         columns: PredictionColumns,
         model: str,
         reasons: Sequence[str],
-        contributions: Sequence[Sequence[tuple[str, float]]],
+        contributions: Contributions,
     ) -> list[bytes]:
         """Encode a batch; `reasons[i]` is empty for a scored record.
 
@@ -58,21 +93,16 @@ class PredictionAvro:
             columns: n predictions.
             model: name of the model that scored them.
             reasons: n texts.
-            contributions: n lists of (signal, share of the score), highest first.
+            contributions: of n records.
         """
+        n = len(columns)
         floats = np.stack([getattr(columns, name) for name in PREDICTION_FLOATS], axis=1)
         longs = np.stack([getattr(columns, name) for name in PREDICTION_LONGS], axis=1)
-        texts = {text: _string(text) for text in {model, *reasons}}
-        signals: dict[str, bytes] = {}
-        rest = []
-        for reason, parts in zip(reasons, contributions, strict=True):
-            block = b""
-            if parts:
-                block = _long(len(parts))
-                for signal, share in parts:
-                    encoded = signals.get(signal) or signals.setdefault(signal, _string(signal))
-                    block += encoded + struct.pack("<f", share)
-            rest.append(texts[model] + texts[reason] + block + b"\0")
+        texts = {text: number for number, text in enumerate(dict.fromkeys(reasons))}
+        which = np.fromiter(map(texts.__getitem__, reasons), np.int64, n)
+        model_text = _string(model)
+        words = Ragged.of([model_text + _string(text) for text in texts])
+        rest = Ragged.beside([words.take(which), contributions.encoded()])
         return self._layout.encode(self.schema_id, Block(columns.vin, floats, longs), rest)
 
     def decode(self, records: Sequence[bytes]) -> PredictionColumns:

@@ -1,7 +1,7 @@
 """The scorer: one prediction for each telemetry record, scored or with the reason why not."""
 
 import asyncio
-from collections.abc import Sequence
+from collections import Counter as Tally
 from itertools import groupby
 from typing import NamedTuple
 
@@ -11,10 +11,10 @@ from prometheus_client import Counter, Gauge
 from motorcade.fleet.arrays import Floats, Ints
 from motorcade.fleet.avro import PREDICTIONS_SUBJECT, TELEMETRY_SUBJECT
 from motorcade.fleet.catalogue import Catalogue, load_catalogue
-from motorcade.fleet.columns import schema_id_of
+from motorcade.fleet.columns import HEADER, schema_id_of
 from motorcade.fleet.errors import DecodeError, MotorcadeError, UnreachableError
 from motorcade.fleet.messages import ModelAnnouncement
-from motorcade.fleet.predictions import PredictionAvro, PredictionColumns
+from motorcade.fleet.predictions import Contributions, PredictionAvro, PredictionColumns
 from motorcade.fleet.settings import ProcessSettings
 from motorcade.fleet.telemetry import TelemetryAvro, TelemetryColumns
 from motorcade.fleet.topics import PREDICTIONS, TELEMETRY
@@ -51,7 +51,7 @@ class _Parts(NamedTuple):
     coverage: Floats
     outcomes: list[str]
     reasons: list[str]
-    contributions: list[Sequence[tuple[str, float]]]
+    contributions: Contributions
 
 
 class ScoreStep:
@@ -106,10 +106,10 @@ class ScoreStep:
             parts.score[row] = np.nan
             parts.coverage[row] = 0.0
             parts.outcomes[row], parts.reasons[row] = "undecodable", reason
-            parts.contributions[row] = ()
+            parts.contributions.present[row] = False
         threshold = np.nan if live is None else live.manifest.threshold
-        for outcome in set(parts.outcomes):
-            _PREDICTIONS.labels(outcome).inc(parts.outcomes.count(outcome))
+        for outcome, count in Tally(parts.outcomes).items():
+            _PREDICTIONS.labels(outcome).inc(count)
         _ANOMALOUS.inc(int((parts.score > threshold).sum()))
         predictions = PredictionColumns(
             vin=columns.vin,
@@ -120,8 +120,8 @@ class ScoreStep:
             seq=columns.seq,
             time=columns.time,
             due=columns.due,
-            partition=np.array([record.partition for record in records], dtype=np.int64),
-            offset=np.array([record.offset for record in records], dtype=np.int64),
+            partition=np.fromiter((r.partition for r in records), np.int64, len(records)),
+            offset=np.fromiter((r.offset for r in records), np.int64, len(records)),
             version=np.full(len(records), 0 if live is None else live.manifest.version),
         )
         values = self._predictions.encode(
@@ -151,10 +151,15 @@ class ScoreStep:
         return TelemetryColumns.joined(rows), broken
 
     def _decode_all(self, payloads: list[bytes]) -> TelemetryColumns:
-        runs = [(number, list(run)) for number, run in groupby(payloads, key=schema_id_of)]
+        if len({payload[:HEADER] for payload in payloads}) == 1:
+            runs = [(schema_id_of(payloads[0]), payloads)]
+        else:
+            runs = [(number, list(run)) for number, run in groupby(payloads, key=schema_id_of)]
         for number, _ in runs:
             self._learn(number)
-        return TelemetryColumns.joined([self._telemetry.decode(run, number) for number, run in runs])
+        return TelemetryColumns.joined(
+            [self._telemetry.decode(run, number) for number, run in runs]
+        )
 
     def _learn(self, number: int) -> None:
         if self._telemetry.knows(number):
@@ -171,22 +176,21 @@ class ScoreStep:
 
 
 def _not_live(n: int) -> _Parts:
-    return _Parts(np.full(n, np.nan), np.zeros(n), ["no_model"] * n, [NO_MODEL] * n, [()] * n)
+    return _Parts(
+        np.full(n, np.nan), np.zeros(n), ["no_model"] * n, [NO_MODEL] * n, Contributions.none(n)
+    )
 
 
 def _scored(live: Autoencoder, columns: TelemetryColumns) -> _Parts:
     scores = live.score(columns.values)
     manifest = live.manifest
-    names = manifest.features
     low = np.isnan(scores.score)
-    contributions: list[Sequence[tuple[str, float]]] = [
-        [(names[feature], share) for feature, share in zip(features, shares, strict=True)]
-        for features, shares in zip(scores.top.tolist(), scores.share.tolist(), strict=True)
-    ]
+    names = tuple(manifest.features)
+    contributions = Contributions(names, scores.top.astype(np.int64), scores.share, ~low)
     outcomes = ["scored"] * len(columns)
     reasons = [""] * len(columns)
     for row in np.flatnonzero(low).tolist():
-        outcomes[row], contributions[row] = "low_coverage", ()
+        outcomes[row] = "low_coverage"
         reasons[row] = (
             f"coverage {scores.coverage[row]:.2f} is below the model's minimum "
             f"{manifest.minimum_coverage:.2f}"

@@ -23,6 +23,7 @@ from motorcade.runtime.registry import schema_id
 from motorcade.streaming.alert_rules import Rule
 from motorcade.streaming.alerts import AlertStep
 from motorcade.streaming.malformed import Malformed
+from tests.contributions import contributions
 
 from .groups import until_group_has_read
 from .pipeline import Process, Watermark, environment, until
@@ -81,7 +82,7 @@ class Scorer:
             version=ones,
         )
         reasons = ["" if np.isfinite(value) else "no model is live yet" for value in score]
-        shares = [[("coolant_temp", 0.8), ("speed", 0.1)]] * CARS
+        shares = contributions(CARS, [("coolant_temp", 0.8), ("speed", 0.1)])
         return self._codec.encode(columns, "autoencoder", reasons, shares)
 
 

@@ -35,6 +35,7 @@ from motorcade.runtime.registry import schema_id
 from motorcade.streaming import twin
 from motorcade.streaming.twin_fold import TOPICS
 from motorcade.streaming.twin_store import Store, differences, vehicle
+from tests.contributions import contributions
 
 from .groups import until_group_has_read
 from .pipeline import Process, environment, until
@@ -82,7 +83,7 @@ class Fleet:
         columns = PredictionColumns(
             vins, score, *(np.ones(CARS),) * 2, *clocks, ones, ones * self._seq, ones
         )
-        shares = [[("coolant_temp", 0.8), ("speed", 0.1)]] * CARS
+        shares = contributions(CARS, [("coolant_temp", 0.8), ("speed", 0.1)])
         scored = self._scores.encode(columns, "autoencoder", [""] * CARS, shares)
         return [
             *zip([topics.TELEMETRY] * CARS, self.vins, messages, strict=True),

@@ -20,6 +20,7 @@ from motorcade.fleet.messages import AlertState, VehicleStatus, decode, encode
 from motorcade.fleet.predictions import PredictionAvro, PredictionColumns
 from motorcade.fleet.source import MAX_SAMPLES, Source, places, source_header, source_of
 from motorcade.fleet.telemetry import TelemetryAvro, TelemetryColumns, TelemetryJson
+from tests.contributions import contributions
 
 CATALOGUE = load_catalogue()
 SIGNALS = len(CATALOGUE.names)
@@ -147,14 +148,14 @@ def test_predictions_survive_with_reason_and_contributions(
     vin = np.array([f"MC9AAT5E0T{i:07d}" for i in range(4)], dtype="S17")
     score = np.array([0.5, np.nan, 2.0, 8.0])
     columns = PredictionColumns(vin, score, np.ones(4), np.full(4, 0.25), *numbers.T)
-    contributions = [("speed", 0.5), ("coolant_temp", 0.25), ("oil_temp", 0.125)][:parts]
-    records = codec.encode(columns, "autoencoder", [reason] * 4, [contributions] * 4)
+    shares = [("speed", 0.5), ("coolant_temp", 0.25), ("oil_temp", 0.125)][:parts]
+    records = codec.encode(columns, "autoencoder", [reason] * 4, contributions(4, shares))
     again = codec.decode(records)
     assert np.array_equal(again.score, score, equal_nan=True)
     assert np.array_equal(again.offset, columns.offset)
     one = codec.decode_one(records[0])
     assert (one["model"], one["reason"]) == ("autoencoder", reason)
-    assert [(c["signal"], c["share"]) for c in one["contributions"]] == contributions
+    assert [(c["signal"], c["share"]) for c in one["contributions"]] == shares
 
 
 def test_messages_survive_and_a_wrong_one_says_what_is_wrong() -> None:

@@ -7,6 +7,7 @@ import numpy as np
 
 from motorcade.fleet.catalogue import load_catalogue
 from motorcade.fleet.predictions import PredictionAvro, PredictionColumns
+from tests.contributions import contributions as of_each
 
 CODEC = PredictionAvro(load_catalogue(), schema_id=1)
 THRESHOLD = 1.0
@@ -50,4 +51,4 @@ def encode(
         version=np.full(n, 3),
     )
     reasons = ["no model is live yet" if np.isnan(s) else "" for s in score]
-    return CODEC.encode(columns, "autoencoder", reasons, [contributions] * n)
+    return CODEC.encode(columns, "autoencoder", reasons, of_each(n, contributions))
