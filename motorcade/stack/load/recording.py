@@ -131,7 +131,7 @@ def _figures(sample: Sample, before: Sample | None) -> _Figures:
     if sample.fleet:
         found |= {f"cars.{state}": n for state, n in sample.fleet.get("cars", {}).items()}
         found["cars.connected"] = sample.connected
-                found["generator.lag_ms"] = sample.fleet.get("lag_ms")
+        found["generator.lag_ms"] = sample.fleet.get("lag_ms")
         for name, recent in sample.fleet.get("recent", {}).items():
             # A second in which nothing happened has no latency.
             for share in ("p50", "p99") if recent["n"] else ():
