@@ -1,5 +1,6 @@
 """Telemetry as cars send it (JSON) and as Kafka holds it (Avro), both in columns."""
 
+import math
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -73,7 +74,15 @@ class TelemetryJson:
         self._decoder = msgspec.json.Decoder(self._struct)
         self._values: Callable[[Any], Any] = operator.attrgetter(*catalogue.names)
         self._identity: Callable[[Any], Any] = operator.attrgetter(*IDENTITY_FIELDS)
-        self._scales = [signal.precision for signal in catalogue.signals]
+        # What is sent lacks what is absent, even a required signal: it is for refine to judge.
+        self._outgoing: type[msgspec.Struct] = msgspec.defstruct(
+            "TelemetryOutgoing",
+            [*fields[:5], *((name, float | None, None) for name in catalogue.names)],
+            omit_defaults=True,
+            gc=False,
+        )
+        self._encoder = msgspec.json.Encoder()
+        self._scales = np.array([10.0**signal.precision for signal in catalogue.signals])
 
     def decode(
         self, payloads: Sequence[bytes]
@@ -128,32 +137,21 @@ class TelemetryJson:
 
     def encode(self, columns: TelemetryColumns) -> list[bytes]:
         """Encode a batch as JSON, every signal rounded to its precision, NaN as absent."""
-        rounded = [
-            np.round(columns.values[:, i], scale).tolist() for i, scale in enumerate(self._scales)
+        rounded = np.rint(columns.values * self._scales) / self._scales
+        gaps = np.isnan(rounded).any(axis=0).tolist()
+        signals = [
+            [None if math.isnan(value) else value for value in column] if gap else column
+            for column, gap in zip(rounded.T.tolist(), gaps, strict=True)
         ]
-        names = self.catalogue.names
-        encode = msgspec.json.Encoder().encode
-        present = ~np.isnan(columns.values)
-        whole = present.all(axis=1)
-        out: list[bytes] = []
-        for row, vin in enumerate(columns.vin.tolist()):
-            message: dict[str, Any] = {
-                "vin": vin.decode("ascii"),
-                "boot": int(columns.boot[row]),
-                "seq": int(columns.seq[row]),
-                "time": int(columns.time[row]),
-                "due": int(columns.due[row]),
-            }
-            if whole[row]:
-                message.update(zip(names, (column[row] for column in rounded), strict=True))
-            else:
-                message.update(
-                    (name, column[row])
-                    for name, column, here in zip(names, rounded, present[row], strict=True)
-                    if here
-                )
-            out.append(encode(message))
-        return out
+        identity = (
+            columns.vin.astype("U17").tolist(),
+            columns.boot.tolist(),
+            columns.seq.tolist(),
+            columns.time.tolist(),
+            columns.due.tolist(),
+        )
+        encode, message = self._encoder.encode, self._outgoing
+        return [encode(message(*row)) for row in zip(*identity, *signals, strict=True)]
 
 
 class TelemetryAvro:
