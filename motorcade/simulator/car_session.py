@@ -57,6 +57,7 @@ class CarKit:
         topic: name of a car's telemetry topic.
         content_type: of telemetry.
         now_ms: the wall clock, milliseconds since 1970.
+        consumed: whether somebody is to subscribe; a message without a subscriber comes again.
     """
 
     endpoints: tuple[str, ...]
@@ -74,6 +75,7 @@ class CarKit:
     tally: Tally
     deliveries: Deliveries
     now_ms: Callable[[], int]
+    consumed: bool = True
 
 
 class Telemetry(msgspec.Struct, gc=False):
@@ -385,7 +387,7 @@ class CarSession:
             return
         kit = self._kit
         kit.tally.in_flight -= 1
-        if reason_code in _AGAIN:
+        if reason_code in _AGAIN and (kit.consumed or reason_code != NO_MATCHING_SUBSCRIBERS):
             kit.measures.counts.unheard += 1
             if self._waiting is None:
                 self._waiting = deque()

@@ -57,6 +57,9 @@ class SimulatorSettings(ProcessSettings):
     #: Local addresses that connections come from; by default the system's choice, and 127.0.0.x
     #: where one address has too few ports for an endpoint on loopback.
     source_addresses: Annotated[tuple[str, ...], NoDecode] = ()
+    #: Whether somebody subscribes to what cars send; a message that a broker had nobody to give to
+    #: is sent again, or else counts as delivered to the broker.
+    consumed: bool = True
     #: Scenario that the master plays.
     scenario: Path | None = None
     #: URLs that must answer 200 before the first car connects, such as the bridge's /readyz.

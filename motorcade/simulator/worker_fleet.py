@@ -19,7 +19,6 @@ import numpy as np
 from motorcade.fleet.arrays import Ints
 from motorcade.fleet.avro import TELEMETRY_SUBJECT
 from motorcade.runtime.mqtt_options import access
-from motorcade.runtime.registry import schema_id
 from motorcade.simulator import ledger, measures
 from motorcade.simulator.blocks import CarBlock, block_of
 from motorcade.simulator.car_session import CarKit, CarSession
@@ -112,6 +111,7 @@ class WorkerFleet:
             tally=self._tally,
             deliveries=self._deliveries,
             now_ms=_wall_ms,
+            consumed=settings.consumed,
         )
         self._schedule = Schedule(_interval_ms(settings.interval_s), plan.clock.wall_start_ms)
         self._disturbances = Disturbances()
@@ -198,6 +198,9 @@ class WorkerFleet:
         """Build the declared cars, with turns for others between."""
         settings = self._settings
         if settings.payload == "avro":
+            # 15 MB and a quarter of a second in every worker, so only where it is needed.
+            from motorcade.runtime.registry import schema_id
+
             number = await schema_id(settings, self._plan.catalogue, TELEMETRY_SUBJECT)
             self._talk.payload = AvroPayload(self._plan.catalogue, number)
         declared = max(1, share(settings.cars, self._worker, settings.workers))

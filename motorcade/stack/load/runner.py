@@ -193,6 +193,8 @@ class LoadRun:
             "run_dir": aim.data,
             "scenario": path,
             "wait_for": aim.gates,
+            # Without a Kafka nobody needs to have subscribed either.
+            "consumed": aim.scope is not Scope.CARS,
             "master_port": free_ports(1, frozenset({web_port}))[0],
             "web_port": web_port,
         }

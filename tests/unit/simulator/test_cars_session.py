@@ -299,6 +299,18 @@ async def test_a_stopping_car_waits_for_its_last_acknowledgement(car: CarSession
     assert not session.connected
 
 
+async def test_where_nobody_subscribes_a_message_without_a_subscriber_is_delivered(
+    car: CarSession, measures: Measures
+) -> None:
+    object.__setattr__(car._kit, "consumed", False)
+    await car.start()
+    session = session_of(car)
+    send(car, 1)
+    session.puback(session.last_id(), 0x10)
+    assert ledger_of(car).acked == [(1, 1)]
+    assert measures.counts.unheard == 0
+
+
 async def test_a_car_in_a_tunnel_measures_on_and_forwards_what_it_kept(car: CarSession) -> None:
     await car.start()
     session = session_of(car)
