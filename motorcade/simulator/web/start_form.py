@@ -77,10 +77,12 @@ class StartForm:
 
     def _plain(self) -> Response:
         interval = request.form.get("scenario_interval", "")
-        if not self._control.running:
-            self._control.player.forget()
         if interval:
             self._control.set_interval(_number("scenario_interval", interval))
+        if not self._control.running:
+            self._control.player.forget()
+            if not interval:
+                self._control.set_interval(self._control.settings.interval_s)
         return self._start()
 
     def _change(self, playing: Scenario) -> str:
