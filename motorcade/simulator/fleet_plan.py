@@ -1,7 +1,7 @@
 """The plan of the fleet as the settings ask for it: the same in the master and every worker."""
 
-from motorcade.fleet.catalogue import load_catalogue, shipped_catalogue
-from motorcade.simulator.population import FleetPlan, grid_for
+from motorcade.fleet.catalogue import load_catalogue
+from motorcade.simulator.population import FleetPlan, grid_for, signals_of
 from motorcade.simulator.recorded import load_drives
 from motorcade.simulator.settings import SimulatorSettings
 
@@ -12,10 +12,7 @@ def plan_of(settings: SimulatorSettings) -> FleetPlan:
     Raises:
         CatalogueError, RecordingError: as their readers do.
     """
-    signals = settings.signals
-    if signals is None and settings.car == "demo":
-        signals = shipped_catalogue("demo")
-    catalogue = load_catalogue(signals)
+    catalogue = load_catalogue(signals_of(settings.car, settings.signals))
     drives = load_drives(settings.drives, catalogue) if settings.drives else []
     clock = settings.run_clock
     grid_ms = grid_for(clock.speedup, settings.interval_s)

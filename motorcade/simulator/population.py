@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
 
-from motorcade.fleet.catalogue import Catalogue
+from motorcade.fleet.catalogue import Catalogue, shipped_catalogue
 from motorcade.fleet.clock import RunClock
 from motorcade.fleet.vin import MOST_CARS, generate_vin
 from motorcade.simulator.physics import KNOWN
@@ -48,6 +49,11 @@ class FleetPlan:
     def vin(self, index: int) -> str:
         """The vehicle id of car `index`."""
         return generate_vin(self.seed, index)
+
+
+def signals_of(car: CarKind, signals: Path | None) -> Path | None:
+    """The catalogue file of these cars: the given one, or the one that the cars bring along."""
+    return shipped_catalogue("demo") if car == "demo" and signals is None else signals
 
 
 def grid_for(speedup: float, interval_s: float) -> int:

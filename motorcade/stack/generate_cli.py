@@ -18,7 +18,7 @@ from motorcade.fleet.errors import SettingsError
 from motorcade.fleet.settings import ProcessSettings
 from motorcade.simulator.generate.plan import GenerateError, SetPlan, faults_within, grid_of, truth
 from motorcade.simulator.generate.run import Generated, generate
-from motorcade.simulator.population import CarKind, FleetPlan
+from motorcade.simulator.population import CarKind, FleetPlan, signals_of
 from motorcade.simulator.recorded import load_drives
 from motorcade.simulator.wear import WearKind
 from motorcade.stack.plan import environment
@@ -134,10 +134,7 @@ def _fleet(
     interval_s: float,
 ) -> FleetPlan:
     kind: CarKind = car
-    chosen = signals or settings.signals
-    if kind == "demo" and chosen is None:
-        chosen = shipped_catalogue("demo")
-    catalogue = load_catalogue(chosen)
+    catalogue = load_catalogue(signals_of(kind, signals or settings.signals))
     recorded = tuple(load_drives(drives, catalogue)) if drives else ()
     grid_ms = grid_of(round(interval_s * 1000))
     return FleetPlan(seed, catalogue, settings.run_clock, recorded, grid_ms, kind)

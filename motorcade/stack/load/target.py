@@ -14,6 +14,7 @@ from motorcade.fleet.clock import RunClock
 from motorcade.fleet.errors import SettingsError, UnreachableError
 from motorcade.fleet.settings import ProcessSettings
 from motorcade.simulator.audit.verdict import Scope
+from motorcade.simulator.population import signals_of
 from motorcade.simulator.scenarios.model import Scenario
 from motorcade.stack import bringup, plan
 from motorcade.stack.bringup import OnUpdate
@@ -96,7 +97,7 @@ def stack_options(scenario: Scenario, folder: StateFolder) -> StackOptions | Non
         broker_url=target.broker_url,
         broker_credentials=target.credentials,
         broker_clustered=target.clustered,
-        signals=scenario.fleet.signals,
+        signals=signals_of(scenario.fleet.car, scenario.fleet.signals),
         speedup=scenario.fleet.speedup,
         rate_per_s=scenario.most_per_s,
         outage_s=max(300.0, max(outages, default=0.0) + _SPARE_S),
