@@ -376,7 +376,6 @@ class WorkerFleet:
         counts.garbage += garbage
         batch = self._measures.flush()
         failures, self._failures = self._failures, []
-        puback = self._measures.histograms["puback"]
         state = {
             "worker": self._worker,
             "released": self.released,
@@ -394,8 +393,6 @@ class WorkerFleet:
             "tls": self._kit.access["tls"] is not None,
             **asdict(counts),
             "lag_ms": self._measures.worst_lag_ms,
-            "puback_p50_ms": puback.get_value_at_percentile(50) / 1000,
-            "puback_p99_ms": puback.get_value_at_percentile(99) / 1000,
             "histograms": self._histograms(),
             "cpu_s": time.process_time(),
             "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
