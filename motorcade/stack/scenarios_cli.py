@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,6 +11,7 @@ from rich.table import Table
 
 from motorcade.simulator.scenarios.load import load_scenario, names, text_of
 from motorcade.simulator.scenarios.model import Scenario
+from motorcade.simulator.scenarios.reference import scenarios_page
 
 app = typer.Typer(
     no_args_is_help=False,
@@ -68,6 +70,23 @@ def show(
         sys.stdout.write(json.dumps(checked.model_dump(mode="json"), indent=1) + "\n")
     else:
         sys.stdout.write(text_of(scenario)[0])
+
+
+@app.command()
+def page(
+    output: Annotated[
+        Path | None, typer.Option(help="Write the page here instead of printing it.")
+    ] = None,
+) -> None:
+    """Everything that a scenario may say, as a Markdown page.
+
+    **Example:** `motorcade scenarios page --output docs/scenarios.md`
+    """
+    text = scenarios_page()
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        output.write_text(text, encoding="utf-8")
 
 
 def _takes(one: Scenario) -> str:

@@ -106,7 +106,7 @@ class Ramp(Part):
     per_s: Positive = 200.0
     """Connects offered in a second."""
     cars: CountOrZero | None = None
-    """Cars that the ramp ends with, or a share of the fleet, "25%"; by default all."""
+    """Cars that the ramp ends with, or a share of the fleet such as "25%"; by default all."""
     patience_s: Span | None = None
     """How long the ramp may take before the stages begin all the same; by default a minute, or
     ten times what the offered rate needs."""
@@ -152,7 +152,7 @@ class Stage(Part):
     seconds: Span
     """How long it is."""
     cars: CountOrZero | None = None
-    """Cars that it ramps to, at ramp.per_s, or a share of the fleet: "25%"; else none."""
+    """Cars, or a share of the fleet such as "25%", to ramp to at ramp.per_s."""
     interval_s: Span | None = None
     """Seconds between two samples of a car from here on; unchanged by default."""
 

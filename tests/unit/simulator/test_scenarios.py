@@ -15,6 +15,7 @@ from motorcade.simulator.scenarios.document import ScenarioError
 from motorcade.simulator.scenarios.events import Faults, StackEvent
 from motorcade.simulator.scenarios.load import load_scenario, names, parse_scenario, text_of
 from motorcade.simulator.scenarios.model import Scenario, Thresholds
+from motorcade.simulator.scenarios.reference import scenarios_page
 from motorcade.simulator.scenarios.times import moment, seconds
 from motorcade.simulator.scenarios.uses import limits, settings
 from motorcade.simulator.settings import SimulatorSettings
@@ -165,6 +166,13 @@ def test_a_fleet_of_another_size_keeps_its_shape() -> None:
     one = load_scenario("rush-hour", ["fleet.cars=40"])
     assert one.ramp_cars == 10
     assert [stage.cars for stage in one.stages] == [None, 40, 16]
+
+
+def test_the_page_is_what_the_model_generates() -> None:
+    page = Path(__file__).parents[3] / "docs" / "scenarios.md"
+    assert page.read_text(encoding="utf-8") == scenarios_page(), (
+        "run `motorcade scenarios page --output docs/scenarios.md`"
+    )
 
 
 # -- messages -------------------------------------------------------------------------------------
