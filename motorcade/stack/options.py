@@ -19,6 +19,8 @@ class StackOptions:
         broker_nodes: nodes of the broker: a farm of mosquittos, a cluster of the others.
         broker_url: addresses of an external broker, "mqtt://host:port,…".
         broker_credentials: YAML file with its user name and password.
+        broker_tls, broker_mutual_tls, broker_login: what a broker of ours asks of clients: TLS with
+            a CA made for it; a certificate of each client, too; or user name and password.
         broker_clustered: whether the external broker's addresses are one cluster.
         kafka: bootstrap servers of a Kafka that runs elsewhere; None starts one.
         signals: signal catalogue file; None for the default one.
@@ -37,6 +39,9 @@ class StackOptions:
     broker_url: str | None = None
     broker_credentials: Path | None = None
     broker_clustered: bool = False
+    broker_tls: bool = False
+    broker_mutual_tls: bool = False
+    broker_login: bool = False
     kafka: str | None = None
     signals: Path | None = None
     speedup: float = 1.0
@@ -67,6 +72,18 @@ class StackOptions:
                 f"--broker-nodes {self.broker_nodes} asks for brokers to be started, and "
                 "--broker external starts none.",
                 "Leave it out, and name every node in --broker-url.",
+            )
+        asks = self.broker_tls or self.broker_mutual_tls or self.broker_login
+        if asks and self.broker in {"external", "rmqtt"}:
+            raise SettingsError(
+                f"--broker {self.broker} cannot be told to ask for TLS or a login.",
+                "Take --broker mosquitto or artemis. An external broker asks for what it likes: "
+                "--broker-credentials.",
+            )
+        if self.broker_mutual_tls and self.broker_login:
+            raise SettingsError(
+                "--broker-mutual-tls and --broker-login exclude each other: the certificate is the "
+                "login."
             )
         if not self.speedup > 0:
             raise SettingsError(f"--speedup {self.speedup:g} must be above 0.")

@@ -9,12 +9,13 @@ from pathlib import Path
 from motorcade.fleet.clock import RunClock
 from motorcade.runtime.mqtt import Credentials
 from motorcade.stack import archives
-from motorcade.stack.brokers import artemis, rmqtt
+from motorcade.stack.brokers import artemis, rmqtt, security
 from motorcade.stack.brokers.artemis import Artemis
 from motorcade.stack.brokers.base import Broker, Endpoint, QueueBound
 from motorcade.stack.brokers.external import External, parse_endpoints
 from motorcade.stack.brokers.mosquitto import Mosquitto, find
 from motorcade.stack.brokers.rmqtt import Rmqtt
+from motorcade.stack.brokers.security import Security
 from motorcade.stack.kafka import Kafka
 from motorcade.stack.options import StackOptions
 from motorcade.stack.ports import free_ports, require_free
@@ -49,7 +50,8 @@ def environment(
 
     Args:
         state, folder: the stack.
-        process: which of our processes it is, for its own port; None for anything else.
+        process: which of our processes it is, for its own port and identity; None for cars and
+            anything else.
     """
     settings = {
         "KAFKA": state.kafka,
@@ -62,7 +64,21 @@ def environment(
         "DATA_DIR": str(process_data(folder)),
         "HTTP_PORT": str(state.http[process]) if process else "",
     }
+    role = process if process in (security.BRIDGE, security.DISPATCH) else security.CARS
+    asked = security_of(state, folder)
+    settings |= asked.environment(role) if asked else {}
     return {f"MOTORCADE_{name}": value for name, value in settings.items() if value}
+
+
+def security_of(state: StackState, folder: StateFolder) -> Security | None:
+    """What the stack's own broker asks of clients; None for nothing."""
+    return _security(folder, state.tls, state.mutual_tls, state.login)
+
+
+def _security(folder: StateFolder, tls: bool, mutual_tls: bool, login: bool) -> Security | None:
+    if not (tls or mutual_tls or login):
+        return None
+    return Security(folder.data / "identities", tls or mutual_tls, mutual_tls, login)
 
 
 def process_data(folder: StateFolder) -> Path:
@@ -126,6 +142,9 @@ def make(options: StackOptions, folder: StateFolder, homes: Mapping[str, Path]) 
         brokers=tuple(str(endpoint) for endpoint in broker.endpoints),
         clustered=broker.clustered,
         durability=broker.durability,
+        tls=options.broker_tls or options.broker_mutual_tls,
+        mutual_tls=options.broker_mutual_tls,
+        login=options.broker_login,
         node_ports=broker.node_ports,
         clock=str(RunClock(now, now, options.speedup)),
         signals=options.signals and options.signals.absolute(),
@@ -154,6 +173,7 @@ def broker_of(state: StackState, folder: StateFolder) -> Broker:
         tuple(endpoint.port for endpoint in endpoints),
         state.node_ports,
         QueueBound(0, 0),
+        security_of(state, folder),
     )
 
 
@@ -196,6 +216,7 @@ def _broker(
         ),
         tuple(tuple(ports.take() for _ in range(_FURTHER_PORTS[kind])) for _ in nodes),
         QueueBound(options.rate_per_s, options.outage_s),
+        _security(folder, options.broker_tls, options.broker_mutual_tls, options.broker_login),
     )
 
 
@@ -207,10 +228,11 @@ def _local(
     ports: tuple[int, ...],
     node_ports: tuple[tuple[int, ...], ...],
     bound: QueueBound,
+    asked: Security | None,
 ) -> Broker:
     data = folder.data / kind
     if kind == "artemis":
-        return Artemis(artemis, data, ports, node_ports)
+        return Artemis(artemis, data, ports, node_ports, asked)
     if kind == "rmqtt":
         return Rmqtt(rmqtt.find(settings.rmqtt), data, ports, node_ports, bound)
-    return Mosquitto(data, ports, bound)
+    return Mosquitto(data, ports, bound, asked)

@@ -21,6 +21,16 @@ BrokerUrl = Annotated[
 BrokerCredentials = Annotated[
     Path | None, typer.Option(help="YAML file with its `username` and `password`.")
 ]
+BrokerTls = Annotated[
+    bool, typer.Option("--broker-tls", help="TLS to the local broker, with a CA made for it.")
+]
+BrokerMutualTls = Annotated[
+    bool,
+    typer.Option("--broker-mutual-tls", help="TLS, and a certificate of each car and process."),
+]
+BrokerLogin = Annotated[
+    bool, typer.Option("--broker-login", help="The local broker asks for generated passwords.")
+]
 State = Annotated[
     Path | None,
     typer.Option("--state", help="State folder of the stack.", envvar="MOTORCADE_STATE"),

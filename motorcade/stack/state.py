@@ -22,6 +22,7 @@ class StackState(BaseModel):
         brokers: its MQTT endpoints, "host:port".
         durability: what the broker loses when a node dies.
         node_ports: of each broker node its ports beside MQTT, as its adapter takes them.
+        tls, mutual_tls, login: what the broker asks of clients, if it is ours.
         clock: the run's clock, as MOTORCADE_CLOCK takes it.
         signals: signal catalogue file; None for the default one.
         credentials: YAML file with the broker's user name and password.
@@ -40,6 +41,9 @@ class StackState(BaseModel):
     clustered: bool = False
     durability: str
     node_ports: tuple[tuple[int, ...], ...] = ()
+    tls: bool = False
+    mutual_tls: bool = False
+    login: bool = False
     clock: str
     signals: Path | None = None
     credentials: Path | None = None

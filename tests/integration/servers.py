@@ -19,6 +19,7 @@ from motorcade.stack import registry as registry_server
 from motorcade.stack.brokers.artemis import Artemis
 from motorcade.stack.brokers.base import Broker, QueueBound
 from motorcade.stack.brokers.mosquitto import Mosquitto, find
+from motorcade.stack.brokers.security import Security
 from motorcade.stack.ports import free_ports
 from motorcade.stack.settings import StackSettings
 
@@ -156,11 +157,15 @@ def start_registry(settings: StackSettings, folder: Path) -> RegistryServer:
     return RegistryServer(server, folder, running)
 
 
-def start_artemis(settings: StackSettings, folder: Path, nodes: int = 1) -> "BrokerServer":
+def start_artemis(
+    settings: StackSettings, folder: Path, nodes: int = 1, security: Security | None = None
+) -> "BrokerServer":
     """Starts an Artemis, or a cluster, of one's own; the caller stops it."""
     home = archives.ensure([archives.ARTEMIS], settings)[archives.ARTEMIS.name]
     ports = free_ports(2 * nodes)
-    broker = Artemis(home, folder, tuple(ports[:nodes]), tuple((one,) for one in ports[nodes:]))
+    broker = Artemis(
+        home, folder, tuple(ports[:nodes]), tuple((one,) for one in ports[nodes:]), security
+    )
     running = [launch(one, folder) for one in broker.programs()]
     wait_ready(broker.ready, running[0])
     return BrokerServer(broker, folder, running)
@@ -197,11 +202,16 @@ class BrokerServer:
             node.stop()
 
 
-def start_mosquitto(folder: Path, nodes: int = 1, bound: QueueBound = _BOUND) -> BrokerServer:
+def start_mosquitto(
+    folder: Path,
+    nodes: int = 1,
+    bound: QueueBound = _BOUND,
+    security: Security | None = None,
+) -> BrokerServer:
     """Starts a mosquitto farm of one's own; the caller stops it."""
     if find() is None:
         pytest.skip("mosquitto is not installed")
-    broker = Mosquitto(folder, tuple(free_ports(nodes)), bound)
+    broker = Mosquitto(folder, tuple(free_ports(nodes)), bound, security)
     running = [launch(one, folder) for one in broker.programs()]
     wait_ready(broker.ready, running[0])
     return BrokerServer(broker, folder, running)

@@ -15,7 +15,8 @@ from motorcade.stack.brokers import artemis_files, artemis_gate
 from motorcade.stack.brokers.artemis_files import DROPPED, Neighbourhood
 from motorcade.stack.brokers.artemis_management import attribute
 from motorcade.stack.brokers.base import DropCount, Endpoint
-from motorcade.stack.brokers.probe import crosses
+from motorcade.stack.brokers.probe import ANYBODY, crosses
+from motorcade.stack.brokers.security import STACK, Security
 from motorcade.stack.java import flags, java
 from motorcade.stack.ports import LOOPBACK
 from motorcade.stack.program import Program
@@ -46,12 +47,15 @@ class Artemis:
             messages again.
         ports: each node's loopback port for MQTT.
         node_ports: each node's further ports, as NODE_PORTS names them.
+        security: what it asks of clients; None for nothing. Any certificate of the CA may do
+            anything; with a login, rights are those of the role, not of the car.
     """
 
     home: Path
     folder: Path
     ports: tuple[int, ...]
     node_ports: tuple[tuple[int, ...], ...]
+    security: Security | None = None
 
     name = "artemis"
 
@@ -82,6 +86,8 @@ class Artemis:
         return _HEAP_MB if self.clustered else _HEAP_ALONE_MB
 
     def programs(self) -> list[Program]:
+        if self.security is not None:
+            self.security.prepare()
         neighbourhood = Neighbourhood(self._core_ports, self._secret()) if self.clustered else None
         return [
             self._program(number, *ports, neighbourhood)
@@ -94,11 +100,13 @@ class Artemis:
         name = f"artemis-{number}"
         folder = self.folder / str(number)
         memory_mb = round(self._heap_mb * _MESSAGES_SHARE)
-        artemis_files.write(folder, name, port, core_port, memory_mb, neighbourhood)
+        artemis_files.write(folder, name, port, core_port, memory_mb, neighbourhood, self.security)
         command = self._java(folder)
         if neighbourhood is not None:
             ports = [core_port, *(one for one in self._core_ports if one != core_port)]
-            gate = (sys.executable, "-m", artemis_gate.__name__, *map(str, ports), "--")
+            asked = self.security
+            login = ("--login", str(asked.credentials(STACK))) if asked and asked.login else ()
+            gate = (sys.executable, "-m", artemis_gate.__name__, *login, *map(str, ports), "--")
             command = (*gate, *command)
         return Program(name, command, cwd=folder)
 
@@ -134,12 +142,15 @@ class Artemis:
         )
 
     async def ready(self) -> bool:
-        return await crosses(self.endpoints)
+        access = self.security.access() if self.security else ANYBODY
+        return await crosses(self.endpoints, access)
 
     async def drops(self) -> int | None:
+        asked = self.security
+        login = asked.login_of(STACK) if asked and asked.login else None
         counts = await asyncio.gather(
             *(
-                attribute(Endpoint(LOOPBACK, port), f"queue.{DROPPED}", "messageCount")
+                attribute(Endpoint(LOOPBACK, port), f"queue.{DROPPED}", "messageCount", login)
                 for port in self._core_ports
             )
         )

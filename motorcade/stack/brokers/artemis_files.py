@@ -1,10 +1,11 @@
 """The configuration files of an Artemis node, alone or in a cluster."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from motorcade.stack.brokers.base import MAX_PACKET_BYTES
+from motorcade.stack.brokers.security import ROLES, STACK, Security
 from motorcade.stack.ports import LOOPBACK
 
 #: Expired and undeliverable messages go here and are counted as drops.
@@ -16,7 +17,7 @@ _BROKER = """\
 <?xml version="1.0" encoding="UTF-8"?>
 <configuration xmlns="urn:activemq"><core xmlns="urn:activemq:core">
   <name>{name}</name>
-  <security-enabled>false</security-enabled>
+  <security-enabled>{secured}</security-enabled>
   <persistence-enabled>true</persistence-enabled>
   <journal-type>NIO</journal-type>
   <journal-datasync>false</journal-datasync>
@@ -31,9 +32,10 @@ _BROKER = """\
   <acceptors>
     <acceptor name="core">tcp://{host}:{core_port}?protocols=CORE,STOMP</acceptor>
     <acceptor name="mqtt">tcp://{host}:{port}?protocols=MQTT;maximumPacketSize={max_packet};\
-receiveMaximum=1000;tcpSendBufferSize=16384;tcpReceiveBufferSize=16384;backlog=2048;autoStart={opens}</acceptor>
+receiveMaximum=1000;tcpSendBufferSize=16384;tcpReceiveBufferSize=16384;backlog=2048;autoStart={opens}{tls}</acceptor>
   </acceptors>
 {cluster}
+{rights}
   <addresses>
     <address name="{dropped}"><anycast><queue name="{dropped}"/></anycast></address>
   </addresses>
@@ -81,6 +83,27 @@ _BOOTSTRAP = """\
 
 _MANAGEMENT = '<management-context xmlns="http://activemq.apache.org/schema"/>'
 
+# A role may make and drop the queues of its own subscriptions. There are no rights by client id.
+_RIGHTS = """\
+  <security-settings>
+    <security-setting match="#">
+{rights}
+    </security-setting>
+  </security-settings>
+"""
+_EVERY_RIGHT = (
+    *("createAddress", "deleteAddress", "createDurableQueue", "deleteDurableQueue"),
+    *("createNonDurableQueue", "deleteNonDurableQueue", "consume", "browse", "send"),
+)
+
+_PASSWORDS = """\
+activemq {
+  org.apache.activemq.artemis.spi.core.security.jaas.PropertiesLoginModule required
+    org.apache.activemq.jaas.properties.user="users.properties"
+    org.apache.activemq.jaas.properties.role="roles.properties";
+};
+"""
+
 _LOGIN = """\
 activemq {
   org.apache.activemq.artemis.spi.core.security.jaas.GuestLoginModule required
@@ -122,6 +145,7 @@ def write(
     core_port: int,
     memory_mb: int,
     neighbourhood: Neighbourhood | None,
+    security: Security | None,
 ) -> None:
     """Writes one node's files and makes its folders.
 
@@ -131,7 +155,9 @@ def write(
         port, core_port: loopback ports for MQTT, and for neighbours and management.
         memory_mb: messages held in memory; what is more goes to disk.
         neighbourhood: the cluster; None for a node alone.
+        security: what it asks of clients; None for nothing.
     """
+    login = security if security and security.login else None
     etc = folder / "etc"
     for needed in (etc, folder / "tmp", folder / "data"):
         needed.mkdir(parents=True, exist_ok=True)
@@ -147,14 +173,21 @@ def write(
         # In a cluster the gate opens it.
         opens="false" if neighbourhood else "true",
         cluster=_cluster(neighbourhood, core_port) if neighbourhood else "",
+        secured=str(login is not None).lower(),
+        rights=_rights() if login else "",
+        tls=_tls(security) if security and security.tls else "",
     )
-    files: Mapping[str, str] = {
+    files = {
         "broker.xml": broker,
         "bootstrap.xml": _BOOTSTRAP.format(etc=etc),
         "management.xml": _MANAGEMENT,
-        "login.config": _LOGIN,
+        "login.config": _PASSWORDS if login else _LOGIN,
         "log4j2.properties": _LOGGING,
     }
+    if login:
+        logins = [login.login_of(role) for role in ROLES]
+        files["users.properties"] = "".join(f"{name} = {word}\n" for name, word in logins)
+        files["roles.properties"] = "".join(f"{name} = {name}\n" for name, _ in logins)
     for file, text in files.items():
         path = etc / file
         path.touch(mode=0o600)
@@ -174,3 +207,24 @@ def _cluster(neighbourhood: Neighbourhood, own: int) -> str:
     return _CLUSTER.format(
         connectors=connectors, secret=neighbourhood.secret, own=f"node-{own}", others=others
     )
+
+
+def _tls(security: Security) -> str:
+    """Options of a listener that speaks TLS, and may ask for a certificate."""
+    options = {
+        "sslEnabled": "true",
+        "keyStoreType": "PEM",
+        "keyStorePath": security.server,
+        "trustStoreType": "PEMCA",
+        "trustStorePath": security.ca,
+        "needClientAuth": str(security.mutual_tls).lower(),
+    }
+    return "".join(f";{name}={value}" for name, value in options.items())
+
+
+def _rights() -> str:
+    lines = [
+        f'      <permission type="{right}" roles="{",".join(ROLES)}"/>' for right in _EVERY_RIGHT
+    ]
+    lines.append(f'      <permission type="manage" roles="{STACK}"/>')
+    return _RIGHTS.format(rights="\n".join(lines))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from motorcade.fleet.errors import SettingsError
 from motorcade.runtime.mqtt import Credentials
+from motorcade.runtime.mqtt_options import Access, Tls
 from motorcade.stack.brokers.base import DropCount, Endpoint
 from motorcade.stack.brokers.probe import crosses
 from motorcade.stack.program import Program
@@ -20,11 +21,13 @@ class External:
         endpoints: its MQTT addresses.
         clustered: whether they are one cluster.
         credentials: user name and password; None for an anonymous one.
+        tls: the trusted CA, and a certificate to show; None without TLS.
     """
 
     endpoints: tuple[Endpoint, ...]
     clustered: bool = False
     credentials: Credentials | None = None
+    tls: Tls | None = None
 
     name = "external"
     node_ports = ()
@@ -34,8 +37,9 @@ class External:
         return []
 
     async def ready(self) -> bool:
+        access = Access(tls=self.tls, credentials=self.credentials)
         groups = [self.endpoints] if self.clustered else [(one,) for one in self.endpoints]
-        return all(await asyncio.gather(*(crosses(group, self.credentials) for group in groups)))
+        return all(await asyncio.gather(*(crosses(group, access) for group in groups)))
 
     async def drops(self) -> int | None:
         return None

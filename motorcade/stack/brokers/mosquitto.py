@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from motorcade.runtime.mqtt_options import Access
 from motorcade.stack.brokers.base import (
     MAX_PACKET_BYTES,
     DropCount,
@@ -16,7 +17,8 @@ from motorcade.stack.brokers.base import (
     QueueBound,
     counted,
 )
-from motorcade.stack.brokers.probe import crosses, first_message, follow
+from motorcade.stack.brokers.probe import ANYBODY, crosses, first_message, follow
+from motorcade.stack.brokers.security import Security
 from motorcade.stack.errors import StackError
 from motorcade.stack.ports import LOOPBACK
 from motorcade.stack.program import Program
@@ -30,7 +32,7 @@ _MAX_INFLIGHT = 1000
 
 _CONFIGURATION = """\
 listener {port} {host}
-allow_anonymous true
+{security}
 # As root it would change to another user, which clears the tie to its parent's life.
 user {user}
 max_packet_size {max_packet}
@@ -64,11 +66,13 @@ class Mosquitto:
         folder: configuration and data, one folder a node.
         ports: one loopback port a node.
         bound: what a node holds for each subscriber that is away.
+        security: what it asks of clients; None for nothing.
     """
 
     folder: Path
     ports: tuple[int, ...]
     bound: QueueBound
+    security: Security | None = None
 
     name = "mosquitto"
     node_ports = ()
@@ -100,6 +104,7 @@ class Mosquitto:
             _CONFIGURATION.format(
                 port=port,
                 host=LOOPBACK,
+                security=self._security(),
                 user=getpass.getuser(),
                 max_packet=MAX_PACKET_BYTES,
                 max_queued=self.bound.messages,
@@ -110,14 +115,39 @@ class Mosquitto:
         )
         return Program(f"mosquitto-{node}", (binary, "-c", str(configuration)), cwd=data)
 
+    def _security(self) -> str:
+        security = self.security
+        if security is None:
+            return "allow_anonymous true"
+        security.prepare()
+        lines = [f"allow_anonymous {str(not security.named).lower()}"]
+        if security.tls:
+            server = security.server
+            lines += [f"cafile {security.ca}", f"certfile {server}", f"keyfile {server}"]
+        if security.mutual_tls:
+            lines += ["require_certificate true", "use_identity_as_username true"]
+        if security.login:
+            passwords = security.mosquitto_passwords()
+            lines.append(f"password_file {_private(self.folder, 'passwords', passwords)}")
+        if security.named:
+            rules = security.mosquitto_access()
+            lines.append(f"acl_file {_private(self.folder, 'access', rules)}")
+        return "\n".join(lines)
+
+    @property
+    def _access(self) -> Access:
+        return self.security.access() if self.security else ANYBODY
+
     async def ready(self) -> bool:
-        return all(await asyncio.gather(*(crosses([one]) for one in self.endpoints)))
+        access = self._access
+        return all(await asyncio.gather(*(crosses([one], access) for one in self.endpoints)))
 
     async def drops(self) -> int | None:
         """None, too, when nothing was dropped for a minute: mosquitto then forgets the count."""
+        access = self._access
         counts = await asyncio.gather(
             *(
-                first_message(endpoint, _DROPPED, timeout_s=3 * _SYS_INTERVAL_S)
+                first_message(endpoint, _DROPPED, access=access, timeout_s=3 * _SYS_INTERVAL_S)
                 for endpoint in self.endpoints
             )
         )
@@ -137,12 +167,20 @@ class Mosquitto:
                 return None
             return sum(map(counted, counts.values()))
 
+        access = self._access
         async with AsyncExitStack() as listening:
             for endpoint, seen in counts.items():
                 await listening.enter_async_context(
-                    follow(endpoint, _DROPPED, partial(_note, seen))
+                    follow(endpoint, _DROPPED, partial(_note, seen), access)
                 )
             yield total
+
+
+def _private(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.touch(mode=0o600)
+    path.write_text(text)
+    return path
 
 
 def _note(seen: list[int], count: bytes) -> None:

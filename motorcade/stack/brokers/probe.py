@@ -7,17 +7,20 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 from motorcade.fleet.errors import MotorcadeError
-from motorcade.runtime.mqtt import Credentials, MqttSession, Properties
+from motorcade.runtime.mqtt import MqttSession, Properties
+from motorcade.runtime.mqtt_options import Access
 from motorcade.stack.brokers.base import Endpoint
 
 _PROBE_ROOT = "motorcade/probe"
 _AGAIN_S = 0.1
+#: How to reach a broker that asks for nothing.
+ANYBODY = Access(tls=None, credentials=None)
 
 
 @asynccontextmanager
 async def _connected(
     endpoint: Endpoint,
-    credentials: Credentials | None,
+    access: Access,
     timeout_s: float,
     *,
     reconnect: bool = False,
@@ -26,8 +29,8 @@ async def _connected(
         f"motorcade-probe-{uuid.uuid4().hex[:12]}",
         str(endpoint),
         clean_start=True,
-        credentials=credentials,
         reconnect=reconnect,
+        **access,
     )
     await session.connect(timeout_s)
     try:
@@ -40,7 +43,7 @@ async def first_message(
     endpoint: Endpoint,
     topic: str,
     *,
-    credentials: Credentials | None = None,
+    access: Access = ANYBODY,
     timeout_s: float = 5,
 ) -> bytes | None:
     """The first message on a topic; None if none comes in time.
@@ -60,7 +63,7 @@ async def first_message(
     try:
         async with (
             asyncio.timeout(timeout_s),
-            _connected(endpoint, credentials, timeout_s) as subscriber,
+            _connected(endpoint, access, timeout_s) as subscriber,
         ):
             subscriber.on_message = keep
             await subscriber.subscribe([topic])
@@ -71,14 +74,18 @@ async def first_message(
 
 @asynccontextmanager
 async def follow(
-    endpoint: Endpoint, topic: str, on_message: Callable[[bytes], None], timeout_s: float = 5
+    endpoint: Endpoint,
+    topic: str,
+    on_message: Callable[[bytes], None],
+    access: Access = ANYBODY,
+    timeout_s: float = 5,
 ) -> AsyncIterator[None]:
     """Hand over every message on a topic while the context lasts, across reconnects.
 
     Raises:
         MotorcadeError: the broker refuses, or does not answer in time.
     """
-    async with _connected(endpoint, None, timeout_s, reconnect=True) as session:
+    async with _connected(endpoint, access, timeout_s, reconnect=True) as session:
 
         def take(
             session: MqttSession, packet_id: int, _topic: str, payload: bytes, _: Properties
@@ -93,7 +100,7 @@ async def follow(
 
 
 async def crosses(
-    endpoints: Sequence[Endpoint], credentials: Credentials | None = None, timeout_s: float = 5
+    endpoints: Sequence[Endpoint], access: Access = ANYBODY, timeout_s: float = 5
 ) -> bool:
     """Whether a QoS 1 message published at any of the endpoints reaches a subscriber at each.
 
@@ -119,7 +126,7 @@ async def crosses(
         async with asyncio.timeout(timeout_s), AsyncExitStack() as connections:
             publishers = []
             for number, endpoint in enumerate(endpoints):
-                connect = partial(_connected, endpoint, credentials, timeout_s)
+                connect = partial(_connected, endpoint, access, timeout_s)
                 subscriber = await connections.enter_async_context(connect())
                 subscriber.on_message = partial(take, number)
                 await subscriber.subscribe([topic])
