@@ -30,8 +30,8 @@ fails when this page differs.
 
 A scenario is a YAML file that says what a load run does and what it must reach. `motorcade \
 scenarios` lists those that come along, `motorcade scenarios show NAME` prints one, `motorcade \
-load NAME` plays it, and `--set` changes any value: `motorcade load steady --set fleet.cars=200 --set \
-stages.0.seconds=30s`. One of your own begins as a copy: `motorcade scenarios show steady > \
+load NAME` plays it, and `--set` changes any value: `motorcade load steady --set fleet.cars=200 \
+--set stages.0.seconds=30s`. One of your own begins as a copy: `motorcade scenarios show steady > \
 mine.yaml`, then `motorcade load mine.yaml`. What is wrong in it is said with file and line, the \
 key, what was found and what is allowed.
 
