@@ -18,6 +18,7 @@ from motorcade.stack import (
     bench_cli,
     bringup,
     checks,
+    compare_cli,
     contract_cli,
     dlq_cli,
     generate_cli,
@@ -36,7 +37,10 @@ from motorcade.stack.settings import StackSettings
 from motorcade.stack.shared_options import (
     Broker,
     BrokerCredentials,
+    BrokerLogin,
+    BrokerMutualTls,
     BrokerNodes,
+    BrokerTls,
     BrokerUrl,
     State,
     folder_of,
@@ -57,6 +61,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo)
 app.command("load")(load)
+app.command("compare")(compare_cli.compare_runs)
 app.command("topics")(contract_cli.topics)
 app.command("contract")(contract_cli.contract)
 app.command("generate")(generate_cli.generate_set)
@@ -80,6 +85,9 @@ def up(
     broker_clustered: Annotated[
         bool, typer.Option("--broker-clustered", help="The external addresses are one cluster.")
     ] = False,
+    broker_tls: BrokerTls = False,
+    broker_mutual_tls: BrokerMutualTls = False,
+    broker_login: BrokerLogin = False,
     kafka: Annotated[
         str | None, typer.Option(help="Bootstrap servers of your own Kafka; else one is started.")
     ] = None,
@@ -110,6 +118,8 @@ def up(
 
     - `motorcade up --broker mosquitto --broker-nodes 3` for a farm of three brokers
 
+    - `motorcade up --broker artemis --broker-nodes 3` for a cluster of three
+
     - `motorcade up --broker external --broker-url mqtt://10.0.0.5:1883` with your own broker
 
     **Next:** `motorcade status`, `motorcade logs bridge`, `motorcade down`.
@@ -122,6 +132,9 @@ def up(
         broker_url=broker_url,
         broker_credentials=broker_credentials,
         broker_clustered=broker_clustered,
+        broker_tls=broker_tls,
+        broker_mutual_tls=broker_mutual_tls,
+        broker_login=broker_login,
         kafka=kafka,
         signals=signals,
         speedup=speedup,

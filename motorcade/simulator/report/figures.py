@@ -29,6 +29,8 @@ _COLOURS = (
     "#94a3b8",
     "#84cc16",
     "#a16207",
+    "#0ea5e9",
+    "#f472b6",
 )
 _STATES = ("connected", "connecting", "reconnecting", "offline", "refused", "parked")
 _NUMBERED = re.compile(r"-\d+$")
@@ -85,12 +87,41 @@ def plots(document: Document) -> list[Plot]:
     return found
 
 
+def both_plots(a: Document, b: Document) -> list[Plot]:
+    """What two runs have in common, A beside B, each from its own beginning."""
+    found = []
+    for title, unit, name, log in (
+        ("Cars connected", "cars", "cars.connected", False),
+        ("Messages refined", "per second", "rate.refined", False),
+        ("due → Kafka p99", "ms", "latency.kafka.p99", True),
+        ("due → PUBACK p99", "ms", "latency.puback.p99", True),
+        ("CPU of all processes", "cores", "cpu.", False),
+        ("Memory of all processes", "MiB", "rss.", False),
+    ):
+        data: list[dict[str, Any]] = []
+        end = 0
+        for letter, dash, one in (("A", "dot", a), ("B", "solid", b)):
+            figures, times = one.series.figures, one.series.time_ms
+            mine = [
+                values
+                for key, values in figures.items()
+                if key == name or (name.endswith(".") and key.startswith(name))
+            ]
+            if mine and times:
+                line = _Line(letter, _total(mine), dash)
+                data.append(_trace(line, [t - times[0] + _MIDNIGHT_MS for t in times], len(data)))
+                end = max(end, times[-1] - times[0])
+        if data:
+            found.append(Plot(title, unit, {"data": data, "layout": _axes(end, log=log)}))
+    return found
+
+
 def _wanted(series: Series) -> Iterable[_Wanted]:
     named = _Named(series.figures)
     every = (
         _Wanted(
             "Cars",
-            "cars",
+            "in each state",
             named.lines("cars.", {name: name for name in _STATES}),
         ),
         _Wanted(
@@ -160,8 +191,15 @@ class _Named:
         members: dict[str, list[Values]] = {}
         for line in self.all(prefix):
             members.setdefault(family(line.name), []).append(line.values)
+        # The same process has the same colour in every plot.
+        every = sorted({family(n.partition(".")[2]) for n in self._figures if n.startswith("rss.")})
         found = [
-            _Line(name if len(some) == 1 else f"{name} × {len(some)}", _total(some), stack=stack)
+            _Line(
+                name if len(some) == 1 else f"{name} × {len(some)}",
+                _total(some),
+                stack=stack,
+                colour=every.index(name) if name in every else None,
+            )
             for name, some in members.items()
         ]
         return sorted(found, key=lambda line: -sum(value or 0.0 for value in line.values))
@@ -182,29 +220,34 @@ def _is_there(values: Values) -> bool:
 def _drawn(document: Document, wanted: _Wanted) -> Plot:
     began = document.series.time_ms[0] - _MIDNIGHT_MS
     elapsed = [moment - began for moment in document.series.time_ms]
-    data = []
-    for position, line in enumerate(wanted.lines):
-        times, values = _thinned(elapsed, line.values)
-        colour = _COLOURS[(line.colour if line.colour is not None else position) % len(_COLOURS)]
-        trace: dict[str, Any] = {
-            "type": "scatter",
-            "mode": "lines",
-            "name": line.name,
-            "x": times,
-            "y": values,
-            "line": {"color": colour, "width": 1 if line.stack else 1.8, "dash": line.dash},
-        }
-        if line.stack:
-            trace |= {"stackgroup": "all", "fillcolor": colour + "99"}
-        data.append(trace)
-    whole_s = (elapsed[-1] - elapsed[0]) / 1000
-    form = "%-H:%M:%S" if whole_s >= 3600 else "%-M:%S"
-    layout = {
-        "xaxis": {"type": "date", "tickformat": form, "hoverformat": form, "nticks": 8},
-        "yaxis": {"type": "log", "dtick": 1} if wanted.log else {"rangemode": "tozero"},
-        "shapes": [*_bands(document, began, elapsed[-1]), *_marks(document, began)],
-    }
+    data = [_trace(line, elapsed, position) for position, line in enumerate(wanted.lines)]
+    layout = _axes(elapsed[-1] - elapsed[0], log=wanted.log)
+    layout["shapes"] = [*_bands(document, began, elapsed[-1]), *_marks(document, began)]
     return Plot(wanted.title, wanted.unit, {"data": data, "layout": layout}, wanted.note)
+
+
+def _trace(line: _Line, elapsed: Sequence[int], position: int) -> dict[str, Any]:
+    times, values = _thinned(elapsed, line.values)
+    colour = _COLOURS[(position if line.colour is None else line.colour) % len(_COLOURS)]
+    trace: dict[str, Any] = {
+        "type": "scatter",
+        "mode": "lines",
+        "name": line.name,
+        "x": times,
+        "y": values,
+        "line": {"color": colour, "width": 1 if line.stack else 1.8, "dash": line.dash},
+    }
+    if line.stack:
+        trace |= {"stackgroup": "all", "fillcolor": colour + "99"}
+    return trace
+
+
+def _axes(lasts_ms: int, *, log: bool) -> dict[str, Any]:
+    form = "%-H:%M:%S" if lasts_ms >= 3_600_000 else "%-M:%S"
+    return {
+        "xaxis": {"type": "date", "tickformat": form, "hoverformat": form, "nticks": 8},
+        "yaxis": {"type": "log", "dtick": 1} if log else {"rangemode": "tozero"},
+    }
 
 
 def _thinned(times: Sequence[int], values: Values) -> tuple[list[int], Values]:

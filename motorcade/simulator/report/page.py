@@ -67,17 +67,9 @@ def write(document: Document, path: Path) -> None:
 
 def render(document: Document) -> str:
     """The report as HTML."""
-    environment = Environment(
-        loader=PackageLoader("motorcade.simulator.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"ms": _ms, "count": _count, "span": _span, "moment": _moment}
     manifest, verdict = document.manifest, document.verdict
     drawn = plots(document)
-    page = environment.get_template("page.html.j2")
+    page = environment().get_template("page.html.j2")
     return page.render(
         document=document,
         manifest=manifest,
@@ -90,12 +82,29 @@ def render(document: Document) -> str:
         accounts=account_rows(verdict),
         families=families(verdict.usage),
         plots=drawn,
-        # "</" would end the script that holds it.
-        figures=msgspec.json.encode([one.figure for one in drawn]).decode().replace("</", "<\\/"),
+        figures=script_json([one.figure for one in drawn]),
         scenario=yaml.safe_dump(manifest.scenario, sort_keys=False, allow_unicode=True),
         settings=yaml.safe_dump(manifest.settings, sort_keys=True, allow_unicode=True),
-        plotly=get_plotlyjs(),
     )
+
+
+def environment() -> Environment:
+    """Templates with what every page needs, Plotly's script among it."""
+    made = Environment(
+        loader=PackageLoader("motorcade.simulator.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {"ms": _ms, "count": _count, "span": _span, "moment": _moment}
+    made.globals["plotly"] = get_plotlyjs()
+    return made
+
+
+def script_json(value: object) -> str:
+    """JSON that may stand within a script: "</" would end it."""
+    return msgspec.json.encode(value).decode().replace("</", "<\\/")
 
 
 def families(usage: tuple[ProcessUsage, ...]) -> list[Family]:

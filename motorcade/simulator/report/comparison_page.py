@@ -1,0 +1,46 @@
+"""The comparison of two runs as one HTML file."""
+
+from pathlib import Path
+
+from motorcade.simulator.report.compare import Change, Comparison
+from motorcade.simulator.report.document import DocumentError
+from motorcade.simulator.report.figures import both_plots
+from motorcade.simulator.report.page import environment, script_json
+
+
+def figure(value: float | None) -> str:
+    """A figure of any size, as short as it may be."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:.3g}"
+
+
+def write(comparison: Comparison, path: Path) -> None:
+    """Write the page.
+
+    Raises:
+        DocumentError: the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(render(comparison), encoding="utf-8")
+    except OSError as error:
+        raise DocumentError(f"The report {path} cannot be written: {error}.") from error
+
+
+def render(comparison: Comparison) -> str:
+    """The page as HTML."""
+    a, b = comparison.a, comparison.b
+    drawn = both_plots(a, b)
+    jinja = environment()
+    jinja.filters["figure"] = figure
+    return jinja.get_template("compare.html.j2").render(
+        name=a.manifest.scenario.get("name", "run"),
+        runs=[("A", a), ("B", b)],
+        rows=comparison.rows,
+        better=comparison.changed(Change.BETTER),
+        worse=comparison.changed(Change.WORSE),
+        differences=comparison.differences,
+        plots=drawn,
+        figures=script_json([one.figure for one in drawn]),
+    )
