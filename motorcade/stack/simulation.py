@@ -11,6 +11,7 @@ import aiohttp
 from motorcade.fleet.errors import MotorcadeError
 from motorcade.simulator.commands import master_argv, master_env, worker_argv, worker_env
 from motorcade.simulator.settings import SimulatorSettings
+from motorcade.stack.brokers.security import issue_cars
 from motorcade.stack.errors import StackError
 from motorcade.stack.keeper import LOGGED, Keeper
 from motorcade.stack.program import Program
@@ -58,6 +59,7 @@ class Simulation:
         settings = self.settings
         settings.run_dir.mkdir(parents=True, exist_ok=True)
         self.remove()  # what a run that was killed may have left
+        await asyncio.to_thread(issue_cars, settings)
         self.keeper.add(Program(MASTER, tuple(master_argv(settings)), master_env(settings)))
         for index in range(settings.workers):
             argv = tuple(worker_argv(settings))

@@ -97,6 +97,7 @@ def stack_options(scenario: Scenario, folder: StateFolder) -> StackOptions | Non
         broker_url=target.broker_url,
         broker_credentials=target.credentials,
         broker_clustered=target.clustered,
+        broker_tls=scenario.mqtt.tls and not external,
         signals=signals_of(scenario.fleet.car, scenario.fleet.signals),
         speedup=scenario.fleet.speedup,
         rate_per_s=scenario.most_per_s,
