@@ -87,6 +87,13 @@ def test_the_well_known_load_is_what_it_says() -> None:
     assert limits(unacknowledged).qos0_lost_share == 0.001
 
 
+def test_nobody_can_announce_what_fails_by_the_demos_chance() -> None:
+    one = load_scenario("steady", ["fleet.car=demo"])
+    assert limits(one).announced_share is limits(one).median_lead_minutes is None
+    assert limits(one).false_alerts_per_day is None
+    assert limits(load_scenario("steady")).announced_share == 0.9
+
+
 def test_what_happens_to_cars_is_what_workers_understand() -> None:
     seen = set()
     for name in SHIPPED:
