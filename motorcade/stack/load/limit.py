@@ -10,6 +10,9 @@ from enum import StrEnum
 #: Observed values by the name of their level, such as {"due_to_kafka_p99_ms": 120.0}.
 Observed = Mapping[str, float]
 
+#: Share of a load that the fleet must have put on the wire for the target to be judged by it.
+_OFFERED = 0.85
+
 
 class Phase(StrEnum):
     CLIMB = "climb"
@@ -119,21 +122,20 @@ class Search:
         held = [step.load for step in self.steps if step.held]
         return max(held, default=None) if self.ending is not Ending.NOTHING_HELD else None
 
-    def take(self, observed: Observed, offered: float) -> Step:
+    def take(self, observed: Observed, offered: float, uncertain: float = 0.0) -> Step:
         """What was observed while the present load was held.
 
         Args:
             observed: by level.
             offered: messages/s that the fleet put on the wire.
+            uncertain: messages/s by which it may have been more.
         """
         late = broken(observed, self.generator)
-        step = Step(
-            self._load,
-            offered,
-            self.phase,
-            dict(observed),
-            late or broken(observed, self.levels),
-        )
+        missed = broken(observed, self.levels)
+        if not late and not missed and offered + uncertain < self._load * _OFFERED:
+            # The target did all that was asked of it, which was not the load.
+            late = (Broken("offered", offered, self._load),)
+        step = Step(self._load, offered, self.phase, dict(observed), late or missed)
         self.steps.append(step)
         if late:
             # The load just below was held before; above it only the generator is judged.

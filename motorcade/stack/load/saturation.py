@@ -19,6 +19,7 @@ _LATE_MS = 1000.0
 _SHOWN = 4
 
 MACHINE = "the machine's CPU"
+GENERATOR = "the load generator"
 
 
 @dataclass(frozen=True)

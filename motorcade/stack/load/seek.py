@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from motorcade.simulator.audit.verdict import Check
 from motorcade.simulator.scenarios.model import Limit, Scenario
 from motorcade.stack.load.limit import Ending, Phase, Search
-from motorcade.stack.load.saturation import Saturated, saturated
+from motorcade.stack.load.saturation import GENERATOR, Saturated, saturated
 from motorcade.stack.load.watch import Watch
 from motorcade.stack.load.window import Window
 from motorcade.stack.pipeline import GROUPS
@@ -18,8 +18,8 @@ from motorcade.stack.simulation import Simulation
 _POLL_S = 0.25
 #: How late the generator may be where the scenario does not say: it is the level that judges it.
 _GENERATOR_MS = 1000.0
-#: Seconds that cars beyond the ramp's rate may take to connect.
-_CONNECT_S = 60.0
+#: Seconds that a step's cars may take to connect: at least, and as a multiple of what they should.
+_CONNECT_S, _CONNECT_TIMES = 5.0, 3.0
 
 
 @dataclass
@@ -103,7 +103,7 @@ class Seeker:
         )
 
     def _judge(self, window: Window, load: float) -> None:
-        step = self.search.take(window.observed(load), window.offered)
+        step = self.search.take(window.observed(load), window.offered, window.uncertain)
         if step.held:
             self.tell(f"{load:,.0f} messages/s: held, {window.offered:,.0f}/s on the wire")
             return
@@ -112,7 +112,9 @@ class Seeker:
             f"{load:,.0f} messages/s: {worst.level} is {worst.observed:,.4g}, "
             f"{worst.allowed:g} is allowed"
         )
-        if self.culprit is None:
+        if self.search.ending is Ending.GENERATOR:
+            self.culprit = Saturated(GENERATOR, (f"{worst.level} is {worst.observed:,.4g}",))
+        elif self.culprit is None:
             self.culprit = saturated(window.load(), self.brokers, tuple(GROUPS))
             self.tell(f"saturated: {self.culprit.component}")
 
@@ -125,7 +127,7 @@ class Seeker:
             return
         cars = max(1, round(load * self.scenario.publish.interval_s))
         await self.simulation.resize(cars, per_s)
-        deadline = time.monotonic() + cars / per_s + _CONNECT_S
+        deadline = time.monotonic() + _CONNECT_S + _CONNECT_TIMES * cars / per_s
         while self.watch.samples[-1].connected < cars and time.monotonic() < deadline:
             await asyncio.sleep(_POLL_S)
 

@@ -27,6 +27,11 @@ class Window:
         """Messages/s that the fleet put on the wire."""
         return self._grown("sent") / self.seconds
 
+    @property
+    def uncertain(self) -> float:
+        """Messages/s by which more may have been offered: counts are up to two seconds old."""
+        return 2 * self.offered / self.seconds
+
     def observed(self, load: float) -> dict[str, float]:
         """Values of the service levels; a level that could not be observed is left out.
 
@@ -34,7 +39,7 @@ class Window:
             load: messages/s that were asked for.
         """
         found = {
-            "refused_connects": self._grown("connect_failures"),
+            "refused_connects": max(self._grown("connect_failures"), self._unconnected),
             "disconnects": self._grown("disconnects"),
             "dropped": self._grown("dropped") + (self._dropped or 0),
             "generator_lag_p99_ms": self._p99_ms("lag"),
@@ -62,7 +67,7 @@ class Window:
             kafka_p50_ms=percentile(self._latencies(), 50),
             lag_growth=self._lag_growth(),
             drops=self._dropped,
-            failed_connects=int(self._grown("connect_failures")),
+            failed_connects=int(max(self._grown("connect_failures"), self._unconnected)),
         )
 
     @property
@@ -72,6 +77,12 @@ class Window:
     @property
     def _last(self) -> Sample:
         return self.samples[-1]
+
+    @property
+    def _unconnected(self) -> float:
+        """Cars that shall be connected and are not; with back-off they may fail only rarely."""
+        seen = [s for s in self.samples if s.fleet]
+        return float(max(0, seen[-1].wanted - seen[-1].connected)) if seen else 0.0
 
     @property
     def _dropped(self) -> int | None:

@@ -94,6 +94,17 @@ def test_a_late_generator_ends_the_search_without_judging_the_target() -> None:
     assert one.confirmed <= 400
 
 
+def test_a_load_that_was_never_offered_judges_the_generator() -> None:
+    one = search()
+    step = one.take({"due_to_kafka_p99_ms": 10.0}, offered=50)
+    assert [b.level for b in step.broken] == ["offered"]
+    assert one.ending is Ending.GENERATOR
+    other = search()
+    step = other.take({"due_to_kafka_p99_ms": 9000.0}, offered=50)  # the target holds cars back
+    assert [b.level for b in step.broken] == ["due_to_kafka_p99_ms"]
+    assert other.ending is None
+
+
 def test_loss_breaks_a_level_whose_highest_value_is_zero() -> None:
     one = search()
     step = one.take({"lost": 1.0, "due_to_kafka_p99_ms": 1001.0}, 100)
@@ -103,7 +114,7 @@ def test_loss_breaks_a_level_whose_highest_value_is_zero() -> None:
 def test_what_was_not_measured_is_not_judged_and_not_a_number_breaks() -> None:
     one = search()
     assert one.take({}, 100).held
-    assert not one.take({"due_to_kafka_p99_ms": math.nan}, 100).held
+    assert not one.take({"due_to_kafka_p99_ms": math.nan}, 150).held
 
 
 IDLE = Load(
