@@ -42,6 +42,9 @@ def _command(name: str, summary: str) -> None:
 
 
 _command("brokers", "Conformance, cost and loss of every broker: farm, Artemis, RMQTT.")
+_command(
+    "generator", "Load generators side by side: our cars, a bare protocol, other MQTT clients."
+)
 _command("growth", "Cost as work grows: CPU against messages/s, memory against cars, how linear.")
 _command("read", "Reading a training set from Kafka: columns against record by record.")
 _command("score", "Scoring: one batched call against one prediction a message.")

@@ -1,0 +1,71 @@
+"""Motorcade's simulator: cars of the worker's own path (physics, encoding, books), without Locust.
+
+A car that connects also subscribes to its commands and announces its birth; the ledger is written
+as in a run. Payloads are the cars' own, about 600 bytes.
+"""
+
+import asyncio
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+import uvloop
+from lines import Order, say, wait
+
+from motorcade.simulator.fleet_events import Pace
+from motorcade.simulator.fleet_plan import plan_of
+from motorcade.simulator.settings import SimulatorSettings
+from motorcade.simulator.worker_fleet import WorkerFleet
+
+
+async def main(folder: Path) -> None:
+    order = Order.read()
+    loop = asyncio.get_running_loop()
+    settings = SimulatorSettings(
+        brokers=(order.endpoint,),
+        cars=order.clients,
+        interval_s=100_000,  # until they are told to publish
+        qos=order.qos,
+        run_dir=folder,
+        worker=0,
+    )
+    fleet = WorkerFleet(plan_of(settings), settings, 0)
+    say("started")
+    wait()
+    running = loop.create_task(fleet.run())
+
+    def state() -> dict[str, int]:
+        return fleet.reports[-1].state if fleet.reports else {}
+
+    def driving() -> int:
+        return sum(one.get("driving", 0) for one in state().get("cars", {}).values())
+
+    while not fleet.released:
+        await asyncio.sleep(0.01)
+    began = loop.time()
+    fleet.wanted = order.clients
+    while driving() < order.clients:
+        await asyncio.sleep(0.02)
+        if running.done():
+            running.result()
+    say("connected", loop.time() - began)
+    await asyncio.to_thread(wait)
+    before = state()["sent"]
+    fleet.begin_event(Pace(interval_s=order.interval_s), 0)
+    await asyncio.sleep(order.seconds)
+    fleet.begin_event(Pace(interval_s=100_000), 0)
+    for _ in range(100):
+        await asyncio.sleep(0.1)
+        if state()["in_flight"] == 0:
+            break
+    sent = state()["sent"] - before
+    acknowledged = state()["acked"] if order.qos else state()["sent"]
+    say("published", sent, acknowledged - before)
+    await asyncio.to_thread(wait)
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
+
+
+with tempfile.TemporaryDirectory() as folder:
+    uvloop.run(main(Path(folder)))

@@ -1,0 +1,48 @@
+"""The generator benchmark at a tiny size: its programs talk, and its figures are complete."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from motorcade.stack.brokers.mosquitto import find
+
+BENCH = Path(__file__).parents[2] / "bench" / "generator"
+
+
+@pytest.mark.skipif(find() is None, reason="mosquitto is not installed")
+def test_our_cars_and_the_floor_are_measured_on_one_broker(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            *(sys.executable, BENCH, "--clients", "20", "--seconds", "1", "--interval", "0.25"),
+            *("--peer", "floor", "--peer", "session", "--peer", "cars"),
+            *("--json", tmp_path / "figures.json"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert list(figures) == ["floor", "session", "cars"]
+    for name, found in figures.items():
+        assert isinstance(found, dict), f"{name}: {found}"
+        assert found["acknowledged"] == found["sent"] >= 40
+        assert found["message_cpu_us"] > 0
+        assert found["connects_per_s"] > 0
+    assert "Motorcade's cars" in done.stdout
+    assert "×1.0" in done.stdout
+
+
+def test_a_missing_tool_is_said_in_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCH))
+    monkeypatch.setenv("PATH", "/nowhere")
+    import peers
+
+    from motorcade.stack.errors import StackError
+
+    with pytest.raises(StackError, match=r"Node\.js is not installed"):
+        next(one for one in peers.PEERS if one.name == "mqttjs").prepare()
