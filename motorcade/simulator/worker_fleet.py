@@ -41,7 +41,7 @@ from motorcade.simulator.schedule import Schedule
 from motorcade.simulator.settings import SimulatorSettings
 from motorcade.simulator.sources import source_addresses
 from motorcade.simulator.talk import Talk
-from motorcade.simulator.wear import Failure, PlannedFault
+from motorcade.simulator.wear import LIMP_MS, Failure, PlannedFault
 
 _log = logging.getLogger(__name__)
 
@@ -52,8 +52,6 @@ _REPORT_S = 1.0
 _LEDGER_S = 10.0
 #: How long a car that stops waits for its last acknowledgements.
 _DRAIN_S = 10.0
-#: Event time that a car still drives after its diagnosis reported a failure, until it is parked.
-_LIMP_MS = 60_000
 #: Cars that connect at one time, and how many more may begin in a tick when all of those hang.
 _CONNECTING, _STILL = 256, 16
 #: Rows that are built in one go: enough that NumPy is quick, and others have their turn between.
@@ -324,7 +322,7 @@ class WorkerFleet:
     def _break_down(self, failure: Failure) -> None:
         """Send the trouble code; the car limps on for a while and is then parked."""
         if self._block.parks_when_failed:
-            self._broken[failure.row] = failure.time_ms + _LIMP_MS
+            self._broken[failure.row] = failure.time_ms + LIMP_MS
         session = self._sessions[failure.row]
         if session is not None:
             self._dtcs.append(

@@ -16,9 +16,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from motorcade.fleet.catalogue import Catalogue, load_catalogue, shipped_catalogue
 from motorcade.fleet.errors import SettingsError
 from motorcade.fleet.settings import ProcessSettings
-from motorcade.simulator.generate.plan import GenerateError, SetPlan, faults_within, grid_of, truth
+from motorcade.simulator.generate.plan import GenerateError, SetPlan, faults_within, truth
 from motorcade.simulator.generate.run import Generated, generate
-from motorcade.simulator.population import CarKind, FleetPlan, signals_of
+from motorcade.simulator.population import CarKind, FleetPlan, grid_for, signals_of
 from motorcade.simulator.recorded import load_drives
 from motorcade.simulator.wear import WearKind
 from motorcade.stack.plan import environment
@@ -136,7 +136,8 @@ def _fleet(
     kind: CarKind = car
     catalogue = load_catalogue(signals_of(kind, signals or settings.signals))
     recorded = tuple(load_drives(drives, catalogue)) if drives else ()
-    grid_ms = grid_of(round(interval_s * 1000))
+    # What sends as often at no speed-up has the same grid, so these are a live fleet's samples.
+    grid_ms = grid_for(1.0, interval_s)
     return FleetPlan(seed, catalogue, settings.run_clock, recorded, grid_ms, kind)
 
 

@@ -51,11 +51,6 @@ class SetPlan:
         return self.cars * ((self.end_ms - self.start_ms) // self.interval_ms)
 
 
-def grid_of(interval_ms: int) -> int:
-    """Step of the physics: 5 s as for fleets at high speed-up, 1 s for shorter intervals."""
-    return 5000 if interval_ms >= 5000 else 1000
-
-
 def faults_within(
     fleet: FleetPlan,
     cars: int,
