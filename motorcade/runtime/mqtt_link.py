@@ -10,6 +10,7 @@ from typing import Any
 from motorcade.fleet.errors import UnreachableError
 from motorcade.runtime import mqtt_packets as packets
 from motorcade.runtime.mqtt_connection import Connection
+from motorcade.runtime.mqtt_doors import door
 from motorcade.runtime.mqtt_errors import MqttOffline, MqttRefused, MqttUntrusted
 from motorcade.runtime.mqtt_options import Credentials, Tls, Will
 from motorcade.runtime.mqtt_packets import Connack
@@ -267,7 +268,8 @@ class MqttLink:
                 continue  # the network went away meanwhile
             self._attempts += 1
             try:
-                await self._open()
+                async with door(self.endpoint):
+                    await self._open()
                 return
             except (OSError, TimeoutError, MqttOffline):
                 continue

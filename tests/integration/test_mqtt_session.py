@@ -263,6 +263,36 @@ async def test_two_clients_of_one_id_do_not_fight_faster_and_faster(
         await rival.disconnect()
 
 
+async def test_many_that_come_back_do_not_knock_all_at_once() -> None:
+    begun = answered = most = 0
+    cut = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal begun, answered, most
+        begun += 1
+        again = cut.is_set()
+        if again:
+            most = max(most, begun - answered)
+            await asyncio.sleep(0.02)
+        await reader.read(100)
+        answered += 1
+        writer.write(bytes((0x20, 3, 0, 0, 0)))
+        if not again:
+            await cut.wait()
+            writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    cars = [MqttSession(f"c{n}", f"127.0.0.1:{port}", clean_start=True) for n in range(200)]
+    await asyncio.gather(*(car.connect(10) for car in cars))
+    cut.set()
+    await until(lambda: all(car.generation == 2 and car.connected for car in cars))
+    assert 16 <= most <= 64
+    for car in cars:
+        await car.drop()
+    server.close()
+
+
 async def test_a_dropped_socket_publishes_the_will_and_a_disconnect_does_not(
     mosquitto: BrokerServer, unique: str
 ) -> None:
