@@ -31,12 +31,14 @@ HEADER = 5
 class Block:
     """A batch of n decoded records.
 
-    vin: (n,) S17; values: (n, floats) float64; longs: (n, longs) int64.
+    vin: (n,) S17; values: (n, floats) float64; longs: (n, longs) int64. rest: (n,) where in each
+    record the fields after the longs begin; None for a block that was not decoded.
     """
 
     vin: Ids
     values: Floats
     longs: Ints
+    rest: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.vin)
@@ -177,7 +179,7 @@ class RecordLayout:
         if (position > starts + lengths).any():
             at = int(np.flatnonzero(position > starts + lengths)[0])
             raise DecodeError(f"Record {at} of the batch ends within a number.")
-        return Block(front["vin"].copy(), values, longs)
+        return Block(front["vin"].copy(), values, longs, position - starts)
 
     def decode_one(self, record: bytes) -> dict[str, Any]:
         """One record in full, every field by name, through fastavro.

@@ -1,8 +1,9 @@
 """Predictions in columns: what the scorer writes and alerts, twin and audit read."""
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from motorcade.fleet.arrays import Bools, Floats, Ids, Ints
 from motorcade.fleet.avro import PREDICTION_FLOATS, PREDICTION_LONGS, predictions_schema
 from motorcade.fleet.catalogue import Catalogue
 from motorcade.fleet.columns import Block, Ragged, RecordLayout
+from motorcade.fleet.errors import DecodeError
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,8 @@ class PredictionColumns:
 
     vin: (n,) S17. score (NaN when not scored), threshold, coverage: (n,) float64.
     boot, seq, time, due: identity and clocks of the scored message. partition, offset: its place
-    in `telemetry`. version: of the model, 0 when none was live. All (n,) int64.
+    in `telemetry`. version: of the model, 0 when none was live. All (n,) int64. rest: (n,) where
+    in each record the details begin; None for columns that were not decoded.
     """
 
     vin: Ids
@@ -32,9 +35,21 @@ class PredictionColumns:
     partition: Ints
     offset: Ints
     version: Ints
+    rest: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.vin)
+
+
+_SHARE = struct.Struct("<f")
+
+
+class Details(NamedTuple):
+    """The texts of a prediction; contributions as (signal, share), the highest first."""
+
+    model: str
+    reason: str
+    contributions: list[tuple[str, float]]
 
 
 @dataclass(frozen=True)
@@ -126,11 +141,52 @@ class PredictionAvro:
             partition,
             offset,
             version,
+            block.rest,
         )
+
+    def details(self, record: bytes, rest: int) -> Details:
+        """What `decode` leaves out of a record; `rest` is its entry of `PredictionColumns.rest`.
+
+        Raises:
+            DecodeError: the record ends too early, or holds what is no text.
+        """
+        try:
+            model, at = _read_string(record, rest)
+            reason, at = _read_string(record, at)
+            contributions = []
+            while count := record[at]:
+                if count & 0x81:  # more than 63 items, or a block with its size before it
+                    full = self.decode_one(record)
+                    parts = [(part["signal"], part["share"]) for part in full["contributions"]]
+                    return Details(full["model"], full["reason"], parts)
+                at += 1
+                for _ in range(count >> 1):
+                    signal, at = _read_string(record, at)
+                    contributions.append((signal, _SHARE.unpack_from(record, at)[0]))
+                    at += _SHARE.size
+        except (IndexError, struct.error, UnicodeDecodeError) as error:
+            raise DecodeError(f"A prediction's details do not decode: {error}.") from error
+        return Details(model, reason, contributions)
 
     def decode_one(self, record: bytes) -> dict[str, Any]:
         """One record in full."""
         return self._layout.decode_one(record)
+
+
+def _read_string(data: bytes, at: int) -> tuple[str, int]:
+    length = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        length |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            break
+        shift += 7
+    length >>= 1  # zigzag of what is never negative
+    end = at + length
+    if end > len(data):
+        raise IndexError("a text is cut short")
+    return str(data[at:end], "utf-8"), end
 
 
 def _long(value: int) -> bytes:

@@ -19,6 +19,7 @@ from motorcade.fleet.topics import TELEMETRY
 from motorcade.runtime.failpoint import failpoint
 from motorcade.runtime.kafka import (
     Record,
+    Rounds,
     TopicPartition,
     consumer,
     partitions_of,
@@ -37,8 +38,13 @@ _WRITE_SECONDS = Histogram("motorcade_twin_write_seconds", "Time of one SQL tran
 
 _GROUP = "twin"
 _POLL_MS = 100
-#: Records folded before a write comes early, so that a long backlog takes bounded memory.
-_MAX_FOLDED = 20_000
+_MAX_READ = 5000
+#: Records folded before a write comes early, so that a long backlog takes bounded memory: about
+#: 100 MB.
+_MAX_FOLDED = 100_000
+#: Share of the time that writing may take before writes come less often, and the longest wait.
+_WRITE_SHARE = 0.1
+_MOST_FLUSH_S = 5.0
 
 
 class Settings(ProcessSettings):
@@ -46,7 +52,8 @@ class Settings(ProcessSettings):
 
     #: SQLAlchemy URL of the database; twin.db in the data folder when unset.
     twin_url: str = ""
-    #: Seconds between writes; a car's messages in between cost one row.
+    #: Seconds between writes; a car's messages in between cost one row. Where writing takes more
+    #: than a tenth of the time, writes come less often, up to every 5 seconds.
     twin_flush_s: Annotated[float, Field(gt=0, le=60)] = 0.5
 
     @property
@@ -141,14 +148,19 @@ class _Twin:
         async with started(client, service.settings) as self._consumer:
             await self._find_place()
             service.ready("kafka", True)
-            flushed_at = time.monotonic()
+            rounds = Rounds(self._consumer, self._flush_s / 10, _MAX_READ)
+            flushed_at, wait_s = time.monotonic(), self._flush_s
             while not service.stopping.is_set():
-                await self._read()
+                read = await self._read(rounds)
                 now = time.monotonic()
-                if now - flushed_at >= self._flush_s or self._folded >= _MAX_FOLDED:
+                if now - flushed_at >= wait_s or self._folded >= _MAX_FOLDED:
                     await self._flush()
+                    # Neighbouring rows share pages: the more there are to write, the less each
+                    # costs if they are written together.
+                    took_s = time.monotonic() - now
+                    wait_s = min(max(self._flush_s, took_s / _WRITE_SHARE), _MOST_FLUSH_S)
                     flushed_at = now
-                await asyncio.sleep(self._flush_s / 10)
+                await rounds.pause(read)
             await self._flush()
 
     async def _find_place(self) -> None:
@@ -175,12 +187,14 @@ class _Twin:
                 self._next[tp] = stand
         self._service.log.info("assigned", partitions=len(wanted), known=len(stands))
 
-    async def _read(self) -> None:
-        fetched = await self._consumer.getmany(timeout_ms=_POLL_MS, max_records=5000)
+    async def _read(self, rounds: Rounds) -> int:
+        fetched = await rounds.next(_POLL_MS)
         for tp, records in fetched.items():
             await self._intake.add(records)
             self._next[tp] = records[-1].offset + 1
-            self._folded += len(records)
+        read = sum(map(len, fetched.values()))
+        self._folded += read
+        return read
 
     async def _flush(self) -> None:
         if not self._next:

@@ -4,6 +4,7 @@ Between two writes a car may send many messages; the fold keeps the highest orde
 builds only the rows that are written. Pure: no clock, no I/O.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
@@ -85,10 +86,16 @@ class _TelemetryRows:
         ).tolist()
         return rounded
 
+    @cached_property
+    def _identities(self) -> list[dict[str, Any]]:
+        return _identities(self._columns, self.records)
+
     def row(self, position: int) -> dict[str, Any]:
         values = zip(self._names, self._values[position], strict=True)
         signals = {name: value for name, value in values if value == value}  # noqa: PLR0124 - NaN
-        return _identity(self._columns, position, self.records) | {"signals": _text(signals)}
+        row = self._identities[position]
+        row["signals"] = _text(signals)
+        return row
 
 
 class _HealthRows:
@@ -99,22 +106,33 @@ class _HealthRows:
         self._columns = columns
         self.records = records
 
+    @cached_property
+    def _identities(self) -> list[dict[str, Any]]:
+        return _identities(self._columns, self.records)
+
+    @cached_property
+    def _rest(self) -> list[int]:
+        assert self._columns.rest is not None
+        found: list[int] = self._columns.rest.tolist()
+        return found
+
     def row(self, position: int) -> dict[str, Any]:
         columns = self._columns
-        full = self._codec.decode_one(self.records[position].value)
+        details = self._codec.details(self.records[position].value, self._rest[position])
         contributions = [
-            {"signal": part["signal"], "share": round(part["share"], 4)}
-            for part in full["contributions"]
+            {"signal": signal, "share": round(share, 4)} for signal, share in details.contributions
         ]
-        return _identity(columns, position, self.records) | {
+        row = self._identities[position]
+        row |= {
             "score": _finite(columns.score[position]),
             "threshold": _finite(columns.threshold[position]),
             "coverage": float(columns.coverage[position]),
-            "model": full["model"],
+            "model": details.model,
             "version": int(columns.version[position]),
-            "reason": full["reason"],
+            "reason": details.reason,
             "contributions": _text(contributions),
         }
+        return row
 
 
 class _OneRow:
@@ -261,22 +279,23 @@ def _cannot_store(table: Table, row: dict[str, Any]) -> str:
 
 
 def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+    return float(value) if math.isfinite(value) else None
 
 
 def _text(value: object) -> str:
     return _json.encode(value).decode()
 
 
-def _identity(columns: Any, position: int, records: Sequence[Record]) -> dict[str, Any]:
-    return {
-        "vin": columns.vin[position].decode(),
-        "boot": int(columns.boot[position]),
-        "seq": int(columns.seq[position]),
-        "time": int(columns.time[position]),
-        "due": int(columns.due[position]),
-        "record_offset": records[position].offset,
-    }
+def _identities(columns: Any, records: Sequence[Record]) -> list[dict[str, Any]]:
+    """Of each position of a batch, what both of a car's latest rows begin with."""
+    names = ("vin", "boot", "seq", "time", "due", "record_offset")
+    rows = zip(
+        columns.vin.astype(str).tolist(),
+        *(getattr(columns, name).tolist() for name in names[1:-1]),
+        (record.offset for record in records),
+        strict=True,
+    )
+    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 def _connection_fields(message: VehicleStatus) -> dict[str, Any]:
