@@ -25,7 +25,7 @@ from confluent_kafka import Producer
 
 from motorcade.fleet import topics
 from motorcade.fleet.catalogue import load_catalogue
-from motorcade.fleet.predictions import PredictionAvro, PredictionColumns
+from motorcade.fleet.predictions import Contributions, PredictionAvro, PredictionColumns
 from motorcade.fleet.settings import ProcessSettings
 from motorcade.fleet.source import source_header
 from motorcade.fleet.telemetry import TelemetryAvro, TelemetryColumns, TelemetryJson
@@ -118,7 +118,7 @@ def fill(bootstrap: str, fleet: Fleet, messages: int, form: str, batch: int) -> 
                 _scored(columns, partition, np.arange(offset, offset + n)),
                 "autoencoder",
                 [""] * n,
-                [()] * n,
+                Contributions.none(n),
             )
             for at in range(0, n, batch):
                 value = _together(payloads[at : at + batch], form)
@@ -240,9 +240,8 @@ def main() -> None:
         f"{options.messages:,} messages of {options.cars:,} cars, {options.form}, "
         f"{options.batch} a publish: {records:,} records"
     )
-    print(
-        f"  {took:.1f} s, {records / took:,.0f} records/s, {options.messages / took:,.0f} messages/s"
-    )
+    speed = f"{records / took:,.0f} records/s, {options.messages / took:,.0f} messages/s"
+    print(f"  {took:.1f} s, {speed}")
     print(f"  {cpu / options.messages * 1e6:.1f} µs of CPU a message, {peak.mib:,.0f} MiB at most")
 
 

@@ -64,7 +64,7 @@ async def account(
         MotorcadeError: a topic cannot be read.
     """
     if records < _FEW:
-        return [await _account(plan, partition, on_read) for partition in partitions]
+        return await asyncio.gather(*(_account(plan, number, on_read) for number in partitions))
     context = multiprocessing.get_context("spawn")
     progress: Queue[tuple[str, int] | None] = context.Queue()
     processes = min(len(partitions), os.cpu_count() or 1, _PROCESSES)

@@ -1,5 +1,6 @@
 """The verdict: thresholds first, PASS, FAIL or INVALID, then every figure of the run."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -291,5 +292,8 @@ def _below(
 ) -> Iterator[Check]:
     """A check if there is a limit; a value that is missing breaks it."""
     if limit is not None:
-        observed = "nothing observed" if value is None else f"{value:,.3g}{unit}"
+        if value is None:
+            observed = "nothing observed"
+        else:
+            observed = f"{value:,.3g}{unit}" if math.isfinite(value) else "never"
         yield Check(name, observed, f"≤ {limit:g}{unit}", value is not None and value <= limit, gen)

@@ -168,8 +168,10 @@ def _loss(verdict: Verdict) -> list[Tile]:
 def _rate(document: Document) -> str:
     """The highest rate that lasted for ten seconds."""
     rates = [one for one in document.series.figures.get("rate.sent", []) if one is not None]
-    best = max((min(rates[at : at + 10]) for at in range(max(1, len(rates) - 9))), default=0.0)
-    return f"{best:,.0f}/s held for 10 s" if len(rates) >= 10 else ""
+    if len(rates) < 10:
+        return ""
+    best = max(min(rates[at : at + 10]) for at in range(len(rates) - 9))
+    return f"{best:,.0f}/s held for 10 s"
 
 
 def _ms(value: float | None) -> str:

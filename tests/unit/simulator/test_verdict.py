@@ -1,0 +1,157 @@
+"""The verdict: PASS, FAIL or INVALID, by thresholds that may each be left out."""
+
+import math
+from dataclasses import fields, replace
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from motorcade.simulator.audit.faults import FaultAccounts
+from motorcade.simulator.audit.latency import Latency
+from motorcade.simulator.audit.limits import Limits
+from motorcade.simulator.audit.render import render
+from motorcade.simulator.audit.verdict import (
+    DUE_TO_KAFKA,
+    Findings,
+    Fleet,
+    Generator,
+    Outcome,
+    Scope,
+    Verdict,
+    judge,
+)
+from motorcade.simulator.measures import new_histogram, record
+
+from .run_document import ACCOUNTS, findings
+
+
+def broken(verdict: Verdict) -> list[str]:
+    return [check.name for check in verdict.checks if not check.ok]
+
+
+def said(verdict: Verdict) -> str:
+    console = Console(file=StringIO(), width=200)
+    console.print(render(verdict))
+    return console.file.getvalue()
+
+
+def accounts(**changes: int) -> Findings:
+    return findings(accounts=replace(ACCOUNTS, **changes))
+
+
+def test_a_run_in_which_all_went_well_passes_and_says_so_first() -> None:
+    verdict = judge(findings(), Limits())
+    assert verdict.outcome is Outcome.PASS
+    assert said(verdict).splitlines()[0].strip() == "PASS"
+
+
+@pytest.mark.parametrize(
+    ("figure", "check"),
+    [
+        ("lost", "acknowledged but not in telemetry.raw"),
+        ("unaccounted", "in raw but neither refined nor quarantined"),
+        ("refined_and_quarantined", "both refined and quarantined"),
+        ("invented", "refined or quarantined but never in raw"),
+        ("unpredicted", "refined but neither scored nor not scored"),
+        ("reordered", "out of order per car after the broker"),
+    ],
+)
+def test_one_message_that_does_not_reconcile_fails(figure: str, check: str) -> None:
+    verdict = judge(accounts(**{figure: 1}), Limits())
+    assert (verdict.outcome, broken(verdict)) == (Outcome.FAIL, [check])
+
+
+def test_what_is_excused_is_shown_and_does_not_fail() -> None:
+    found = accounts(acknowledged_missing=5, excused=5, sent_missing=5)
+    verdict = judge(found, Limits())
+    assert verdict.outcome is Outcome.PASS
+    assert "excused" in said(verdict)
+
+
+def test_a_generator_that_failed_makes_a_run_invalid_whatever_else_broke() -> None:
+    for generator in (Generator(1, 12.0), Generator(0, 5000.0), Generator(0, None)):
+        found = replace(accounts(lost=3), generator=generator)
+        assert judge(found, Limits()).outcome is Outcome.INVALID
+    assert judge(accounts(acknowledged=0), Limits()).outcome is Outcome.INVALID
+
+
+def test_qos_0_counts_what_was_sent_and_shows_what_was_lost() -> None:
+    found = replace(accounts(acknowledged=0, sent_missing=600), qos=0)
+    verdict = judge(found, Limits())
+    assert verdict.outcome is Outcome.PASS
+    assert "1.000%" in said(verdict)
+    assert judge(found, Limits(qos0_lost_share=0.01)).outcome is Outcome.PASS
+    assert broken(judge(found, Limits(qos0_lost_share=0.009))) == [
+        "sent with QoS 0 but not in telemetry.raw"
+    ]
+
+
+def test_without_kafka_only_the_cars_are_judged() -> None:
+    found = replace(accounts(lost=3, unaccounted=3), scope=Scope.CARS)
+    verdict = judge(found, Limits())
+    assert verdict.outcome is Outcome.PASS
+    assert "telemetry.raw" not in said(verdict)
+    raw = judge(replace(found, scope=Scope.RAW), Limits())
+    assert broken(raw) == ["acknowledged but not in telemetry.raw"]
+
+
+#: What breaks each limit: the findings, and the limit.
+_BREAKS: dict[str, tuple[Findings, float]] = {
+    "connected_share": (findings(fleet=Fleet(cars=500, connected=499)), 1.0),
+    "lost": (accounts(lost=1), 0),
+    "qos0_lost_share": (replace(accounts(sent_missing=2), qos=0), 1e-5),
+    "disconnects": (findings(fleet=Fleet(disconnects=2)), 1),
+    "connect_failures": (findings(fleet=Fleet(connect_failures=2)), 1),
+    "buffer_dropped": (findings(fleet=Fleet(buffer_dropped=2)), 1),
+    "connect_p99_ms": (findings(), 89),
+    "due_to_puback_p99_ms": (findings(), 89),
+    "due_to_kafka_p99_ms": (findings(), 89),
+    "due_to_prediction_p99_ms": (findings(), 89),
+    "due_to_alert_p99_ms": (findings(), 89),
+    "alert_to_car_p99_ms": (findings(), 89),
+    "recovered_within_s": (findings(fleet=Fleet(recovered_s=math.inf)), 60),
+    "announced_share": (findings(faults=FaultAccounts(failures=2, announced=1)), 0.9),
+    "median_lead_minutes": (
+        findings(faults=FaultAccounts(failures=1, announced=1, median_lead_minutes=3.0)),
+        30.0,
+    ),
+    "false_alerts_per_day": (
+        findings(faults=FaultAccounts(failures=1, false_alerts=2, healthy_vehicle_days=1.0)),
+        1.0,
+    ),
+    "generator_lag_p99_ms": (findings(), 11.0),
+}
+_NONE = Limits(**{field.name: None for field in fields(Limits)})
+
+
+def test_every_limit_is_tried() -> None:
+    assert _BREAKS.keys() == {field.name for field in fields(Limits)}
+
+
+@pytest.mark.parametrize("name", _BREAKS)
+def test_each_limit_breaks_by_itself_and_is_not_judged_when_left_out(name: str) -> None:
+    found, limit = _BREAKS[name]
+    assert broken(judge(found, _NONE)) == []
+    verdict = judge(found, replace(_NONE, **{name: limit}))
+    assert len(broken(verdict)) == 1
+    assert verdict.outcome is not Outcome.PASS
+
+
+def test_a_figure_that_was_not_observed_breaks_its_limit() -> None:
+    unknown = findings(fleet=Fleet())
+    assert broken(judge(unknown, Limits(connected_share=0.5))) == ["cars connected"]
+    none = findings(latencies={DUE_TO_KAFKA: Latency(0)})
+    assert broken(judge(none, Limits())) == ["due → Kafka p99"]
+
+
+def test_latencies_are_those_of_the_histogram() -> None:
+    histogram = new_histogram()
+    record(histogram, [float(ms) for ms in range(1, 10_001)])
+    latency = Latency.of(histogram)
+    assert latency.n == 10_000
+    assert latency.mean == pytest.approx(5000, rel=0.002)
+    for share, value in ((0.5, latency.p50), (0.9, latency.p90), (0.9999, latency.p9999)):
+        assert value == pytest.approx(share * 10_000, rel=0.002)
+    assert latency.max == pytest.approx(10_000, rel=0.002)
+    assert Latency.of(new_histogram()) == Latency(0)
