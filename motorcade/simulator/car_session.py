@@ -4,12 +4,8 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
-
-import msgspec
 
 from motorcade.fleet import messages, mqtt_topics
 from motorcade.fleet.errors import DecodeError, UnreachableError
@@ -23,17 +19,16 @@ from motorcade.runtime.mqtt import (
     MqttWindowFull,
     Will,
 )
-from motorcade.runtime.mqtt_options import Access
 from motorcade.runtime.mqtt_packets import Properties
 from motorcade.simulator import measures as states
-from motorcade.simulator.deliveries import Deliveries
+from motorcade.simulator.car_kit import CarKit, Other, Outgoing, Telemetry, samples_of
 from motorcade.simulator.ledger import DtcRecord
-from motorcade.simulator.measures import Measures, Tally
 from motorcade.simulator.orders import Orders
 
 _log = logging.getLogger(__name__)
 
 _JSON = "application/json"
+_WILL_PROPERTIES = {"content_type": _JSON}
 _FAILURE = 0x80
 #: PUBACKs after which a message may come again: nobody has subscribed yet, quota exceeded.
 _AGAIN = frozenset({NO_MATCHING_SUBSCRIBERS, QUOTA_EXCEEDED})
@@ -42,61 +37,6 @@ _CONNECT_S = 30.0
 _POLL_S = 0.05
 #: How long a car waits after a broker had nobody to give its message to.
 _UNHEARD_S = 1.0
-
-
-@dataclass(frozen=True)
-class CarKit:
-    """What all cars of a worker share.
-
-    Attributes:
-        in_flight: unacknowledged messages of a car on the wire.
-        buffer: telemetry messages a car keeps while it cannot send.
-        aliases: topics of a car that are named by a number after their first use.
-        access: how the broker is reached: TLS and credentials.
-        sources: addresses that the connections to each endpoint take turns at.
-        topic: name of a car's telemetry topic.
-        content_type: of telemetry.
-        now_ms: the wall clock, milliseconds since 1970.
-        consumed: whether somebody is to subscribe; a message without a subscriber comes again.
-    """
-
-    endpoints: tuple[str, ...]
-    qos: int
-    in_flight: int
-    buffer: int
-    keepalive_s: int
-    session_expiry_s: int
-    aliases: int
-    access: Access
-    sources: tuple[str | None, ...]
-    topic: Callable[[str], str]
-    content_type: str
-    measures: Measures
-    tally: Tally
-    deliveries: Deliveries
-    now_ms: Callable[[], int]
-    consumed: bool = True
-
-
-class Telemetry(msgspec.Struct, gc=False):
-    """Samples `first` to `last` of a boot on their way; `due` is that of the last."""
-
-    first: int
-    last: int
-    due: int
-    payload: bytes
-
-
-class Other(msgspec.Struct, gc=False):
-    """A DTC, with its record, or an answer to a command."""
-
-    topic: str
-    payload: bytes
-    properties: Mapping[str, Any]
-    dtc: DtcRecord | None = None
-
-
-Outgoing = Telemetry | Other
 
 
 class CarSession:
@@ -195,7 +135,7 @@ class CarSession:
         kit = self._kit
         if self._waiting:
             unsent = kit.deliveries.unsent
-            unsent[self.number] = sum(map(_samples, self._waiting))
+            unsent[self.number] = sum(map(samples_of, self._waiting))
             kit.tally.waiting -= len(self._waiting)
             self._waiting = None
         kit.tally.in_flight -= len(self._on_wire)
@@ -346,13 +286,13 @@ class CarSession:
                 return
             self._waiting.remove(oldest)
             kit.tally.waiting -= 1
-            lost = _samples(oldest)
+            lost = samples_of(oldest)
             dropped = kit.deliveries.dropped
             dropped[self.number] = dropped.get(self.number, 0) + lost
             kit.measures.counts.dropped += lost
 
     def _refused(self, message: Outgoing) -> None:
-        lost = _samples(message)
+        lost = samples_of(message)
         refused = self._kit.deliveries.refused
         refused[self.number] = refused.get(self.number, 0) + lost
         self._kit.measures.counts.refused += max(1, lost)
@@ -457,10 +397,3 @@ class CarSession:
         cars[self._state] -= 1
         cars[state] += 1
         self._state = state
-
-
-_WILL_PROPERTIES = {"content_type": _JSON}
-
-
-def _samples(message: Outgoing) -> int:
-    return message.last - message.first + 1 if isinstance(message, Telemetry) else 0

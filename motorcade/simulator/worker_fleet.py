@@ -21,7 +21,8 @@ from motorcade.fleet.avro import TELEMETRY_SUBJECT
 from motorcade.runtime.mqtt_options import access
 from motorcade.simulator import ledger, measures
 from motorcade.simulator.blocks import CarBlock, block_of
-from motorcade.simulator.car_session import CarKit, CarSession
+from motorcade.simulator.car_kit import CarKit
+from motorcade.simulator.car_session import CarSession
 from motorcade.simulator.deliveries import Deliveries
 from motorcade.simulator.fleet_events import (
     Disturbances,

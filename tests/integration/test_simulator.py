@@ -323,6 +323,28 @@ async def test_cars_keep_what_is_due_while_the_broker_is_away_and_send_it_then(
     assert {s["vin"] for s in births if s["connection"] > 1} == vins(20)
 
 
+async def test_a_fleet_that_is_cut_off_comes_back_and_forwards_what_it_stored(
+    simulator: Simulator, tap: Tap
+) -> None:
+    await simulator.swarm(20)
+    await simulator.until(lambda fleet: online(fleet, 20) and fleet["acked"] > 40)
+    await simulator.post("/motorcade/events", json={"kind": "drop"})
+    await simulator.until(lambda fleet: fleet["disconnects"] == 20)
+    await simulator.until(lambda fleet: online(fleet, 20))
+    tunnel = {"kind": "offline", "share": 0.5, "groups": 2, "seconds": 3, "stagger_s": 1}
+    await simulator.post("/motorcade/events", json=tunnel)
+    fleet = await simulator.until(lambda fleet: fleet["offline"] > 0 and fleet["waiting"] > 4)
+    assert fleet["cars"]["driving"] >= 1
+    fleet = await simulator.until(lambda fleet: online(fleet, 20) and not fleet["waiting"])
+    await simulator.until(lambda later: later["acked"] > fleet["acked"] + 20)
+    await simulator.stop()
+    account = ledger.load(simulator.settings.run_dir)
+    assert account.counts["dropped"] == 0
+    for vin, boot, acked in account.acknowledged():
+        assert acked.spans == [(1, len(acked))]
+        assert not acked.difference(IntervalSet.of(tap.seqs[vin, boot]))
+
+
 async def test_no_car_connects_before_the_release(
     own_mosquitto: BrokerServer, tap: Tap, tmp_path: Path
 ) -> None:

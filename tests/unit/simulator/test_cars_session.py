@@ -11,7 +11,8 @@ from motorcade.fleet import messages
 from motorcade.fleet.messages import CommandRequest, VehicleStatus
 from motorcade.runtime.mqtt_options import Access
 from motorcade.simulator import car_session
-from motorcade.simulator.car_session import CarKit, CarSession
+from motorcade.simulator.car_kit import CarKit
+from motorcade.simulator.car_session import CarSession
 from motorcade.simulator.deliveries import Deliveries
 from motorcade.simulator.ledger import BootRecord
 from motorcade.simulator.measures import STATES, Measures, Tally

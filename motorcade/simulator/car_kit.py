@@ -1,0 +1,72 @@
+"""What all cars of a worker share, and what a car has to say: the terms of a car's session."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from motorcade.runtime.mqtt_options import Access
+from motorcade.simulator.deliveries import Deliveries
+from motorcade.simulator.ledger import DtcRecord
+from motorcade.simulator.measures import Measures, Tally
+
+
+@dataclass(frozen=True)
+class CarKit:
+    """What all cars of a worker share.
+
+    Attributes:
+        in_flight: unacknowledged messages of a car on the wire.
+        buffer: telemetry messages a car keeps while it cannot send.
+        aliases: topics of a car that are named by a number after their first use.
+        access: how the broker is reached: TLS and credentials.
+        sources: addresses that the connections to each endpoint take turns at.
+        topic: name of a car's telemetry topic.
+        content_type: of telemetry.
+        now_ms: the wall clock, milliseconds since 1970.
+        consumed: whether somebody is to subscribe; a message without a subscriber comes again.
+    """
+
+    endpoints: tuple[str, ...]
+    qos: int
+    in_flight: int
+    buffer: int
+    keepalive_s: int
+    session_expiry_s: int
+    aliases: int
+    access: Access
+    sources: tuple[str | None, ...]
+    topic: Callable[[str], str]
+    content_type: str
+    measures: Measures
+    tally: Tally
+    deliveries: Deliveries
+    now_ms: Callable[[], int]
+    consumed: bool = True
+
+
+class Telemetry(msgspec.Struct, gc=False):
+    """Samples `first` to `last` of a boot on their way; `due` is that of the last."""
+
+    first: int
+    last: int
+    due: int
+    payload: bytes
+
+
+class Other(msgspec.Struct, gc=False):
+    """A DTC, with its record, or an answer to a command."""
+
+    topic: str
+    payload: bytes
+    properties: Mapping[str, Any]
+    dtc: DtcRecord | None = None
+
+
+Outgoing = Telemetry | Other
+
+
+def samples_of(message: Outgoing) -> int:
+    """How many samples of telemetry a message carries."""
+    return message.last - message.first + 1 if isinstance(message, Telemetry) else 0
