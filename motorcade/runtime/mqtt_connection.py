@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from motorcade.runtime import mqtt_keepalive
 from motorcade.runtime import mqtt_packets as packets
+from motorcade.runtime.mqtt_addresses import addresses
 
 #: A broker that is busy may take a while to read what was written.
 _FLUSH_S = 5.0
@@ -70,15 +71,37 @@ class Connection(asyncio.Protocol):
         Raises:
             OSError: nobody answers, or TLS fails.
         """
-        loop = asyncio.get_running_loop()
         host, _, port = endpoint.rpartition(":")
+        *others, last = await addresses(host)
+        for address in others:
+            try:
+                await self._open(address, int(port), context, host, source_address)
+                return
+            except ssl.SSLError:
+                raise
+            except OSError:
+                continue  # another of the name's addresses may answer
+        await self._open(last, int(port), context, host, source_address)
+
+    async def _open(
+        self,
+        address: str,
+        port: int,
+        context: ssl.SSLContext | None,
+        name: str,
+        source_address: str | None,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        name_to_verify = name if context else None
         if source_address is None:
-            await loop.create_connection(self._itself, host, int(port), ssl=context)
+            await loop.create_connection(
+                self._itself, address, port, ssl=context, server_hostname=name_to_verify
+            )
             return
-        bound = await _connected_from(source_address, host, int(port))
+        bound = await _connected_from(source_address, address, port)
         try:
             await loop.create_connection(
-                self._itself, sock=bound, ssl=context, server_hostname=host if context else None
+                self._itself, sock=bound, ssl=context, server_hostname=name_to_verify
             )
         except BaseException:
             bound.close()
@@ -229,19 +252,15 @@ def _remaining_length(data: bytes, at: int) -> tuple[int, int]:
     return len(data), at
 
 
-async def _connected_from(source_address: str, host: str, port: int) -> socket.socket:
+async def _connected_from(source_address: str, address: str, port: int) -> socket.socket:
     """A socket that is bound to a source address and connected."""
-    loop = asyncio.get_running_loop()
-    family, kind, number, _, address = (
-        await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    )[0]
-    bound = socket.socket(family, kind, number)
+    bound = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
     try:
         bound.setblocking(False)
         if sys.platform == "linux":
             bound.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
         bound.bind((source_address, 0))
-        await loop.sock_connect(bound, address)
+        await asyncio.get_running_loop().sock_connect(bound, (address, port))
     except BaseException:
         bound.close()
         raise

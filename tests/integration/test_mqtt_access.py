@@ -376,6 +376,25 @@ async def test_topics_become_aliases_as_far_as_the_broker_allows_and_anew_on_eac
     await watcher.disconnect()
 
 
+async def test_a_name_is_looked_up_once_and_each_of_its_addresses_is_tried(
+    guarded: Guarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    async def look_up(host: str, *_: object, **__: object) -> list[tuple[object, ...]]:
+        asked.append(host)
+        await asyncio.sleep(0.01)
+        return [(2, 1, 6, "", (address, 0)) for address in ("127.0.0.66", "127.0.0.1")]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", look_up)
+    named = guarded.tls.replace("127.0.0.1", "localhost")
+    cars = [MqttSession(f"c{n}", named, clean_start=True, tls=guarded.trust()) for n in range(10)]
+    await asyncio.gather(*(car.connect(10) for car in cars))
+    assert asked == ["localhost"]
+    for car in cars:
+        await car.disconnect()
+
+
 async def test_a_hung_broker_is_noticed_by_its_silence(
     own_mosquitto: BrokerServer, unique: str
 ) -> None:
