@@ -70,6 +70,8 @@ class Target(Part):
     kafka: Servers | None = None
     """host:port of an external target's Kafka, where the audit reads; "none": no Kafka at all, the
     audit ends at the broker. An own or running stack has its own."""
+    kafka_topic: Text = "telemetry.raw"
+    """Topic of an external Kafka in which the broker's messages arrive."""
     topic: Text | None = None
     """Topic of telemetry on an external broker; "{vin}" and "{shard}" stand for the car's."""
     payload_template: Path | None = None

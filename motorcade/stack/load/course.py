@@ -69,12 +69,16 @@ class Course:
 
     async def look_on(self) -> None:
         """Look every second until cancelled, and show what is seen."""
-        before = await self.drops() or 0
+        before, shown = await self.drops() or 0, 0
         while True:
             began = time.monotonic()
             dropped = await self.drops()
             await self.watch.sample(None if dropped is None else dropped - before)
             self.screen.figures(progress.figures(self.watch.samples))
+            events = self._state.get("events", [])
+            for event in events[shown:]:
+                self.screen.event(f"{event['kind']}: {event['detail']}", "magenta")
+            shown = max(shown, len(events))
             await asyncio.sleep(max(0.0, _EVERY_S - (time.monotonic() - began)))
 
     async def ramped(self, stage: Stage) -> None:

@@ -267,7 +267,7 @@ class LoadRun:
                 settings.run_dir,
                 surroundings,
                 limits=uses.limits(self.scenario),
-                extent=Extent(aim.scope, aim.topics[0] if aim.topics else "", places, since),
+                extent=Extent(aim.scope, aim.raw, places, since),
                 on_read=on_read,
             )
             stage.detail = f"{verdict.accounts.sent:,} messages accounted for"

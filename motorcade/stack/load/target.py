@@ -41,7 +41,7 @@ class Target:
         broker: the adapter of the broker.
         values: fields of a process's settings that let it find the target.
         scope: how far the audit can follow a message.
-        topics: what it reads, the raw topic first.
+        topics: what it reads; of a foreign Kafka the one raw topic.
         state: the stack of ours; None where there is none.
         data: folder for what the run writes.
     """
@@ -58,6 +58,11 @@ class Target:
     def settings(self) -> ProcessSettings:
         """Settings with which the audit and the watch find the target."""
         return ProcessSettings.model_validate(dict(self.values))
+
+    @property
+    def raw(self) -> str:
+        """The topic in which the broker's messages arrive."""
+        return topics.RAW if self.state is not None or not self.topics else self.topics[0]
 
     @property
     def words(self) -> str:
@@ -176,7 +181,7 @@ async def _foreign(scenario: Scenario, folder: StateFolder, run: str) -> AsyncIt
         read: tuple[str, ...] = ()
         if wanted.kafka != "none":
             values["kafka"] = wanted.kafka
-            scope, read = Scope.RAW, (topics.RAW,)
+            scope, read = Scope.RAW, (wanted.kafka_topic,)
         try:
             yield Target(keeper, broker, values, scope, read, None, own / "runs" / run)
         finally:
