@@ -270,6 +270,7 @@ class MqttLink:
             try:
                 async with door(self.endpoint):
                     await self._open()
+                self._reconnecting = None
                 return
             except (OSError, TimeoutError, MqttOffline):
                 continue
@@ -278,6 +279,8 @@ class MqttLink:
                     self.ended = True
                     self.on_disconnected(self, refusal.reason_code)
                     return
+            except Exception as error:  # noqa: BLE001 - whatever it is, it may be over next time
+                self._report(error, "coming back failed")
 
     def _end(self) -> Connection | None:
         self._closing = True
@@ -311,10 +314,13 @@ class MqttLink:
 
     def failed(self, error: Exception) -> None:
         """A packet was malformed, or a callback raised."""
-        asyncio.get_running_loop().call_exception_handler(
-            {"message": f"{self.client_id}: a received packet failed", "exception": error}
-        )
+        self._report(error, "a received packet failed")
         self._lost(None)
+
+    def _report(self, error: Exception, what: str) -> None:
+        asyncio.get_running_loop().call_exception_handler(
+            {"message": f"{self.client_id}: {what}", "exception": error}
+        )
 
     def _unreachable(self, why: str) -> UnreachableError:
         return UnreachableError(

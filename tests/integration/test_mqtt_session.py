@@ -263,6 +263,29 @@ async def test_two_clients_of_one_id_do_not_fight_faster_and_faster(
         await rival.disconnect()
 
 
+async def test_a_callback_that_raises_is_reported_and_does_not_end_the_session(
+    mosquitto: BrokerServer, unique: str
+) -> None:
+    loop, reported = asyncio.get_running_loop(), []
+    loop.set_exception_handler(lambda _, context: reported.append(context["message"]))
+    try:
+        car = MqttSession(f"car-{unique}", mosquitto.endpoints[0], clean_start=True)
+        await car.connect(5)
+        calls = iter([ValueError("once"), None])
+
+        def back(_session: MqttSession, _present: bool) -> None:
+            if (error := next(calls)) is not None:
+                raise error
+
+        car.on_connected = back
+        car.cut()
+        await until(lambda: car.connected and car.generation == 3)
+        assert reported == [f"car-{unique}: coming back failed"]
+        await car.disconnect()
+    finally:
+        loop.set_exception_handler(None)
+
+
 async def test_many_that_come_back_do_not_knock_all_at_once() -> None:
     begun = answered = most = 0
     cut = asyncio.Event()
