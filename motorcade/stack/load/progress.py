@@ -71,15 +71,22 @@ def _cars(last: Sample) -> str:
 
 
 def _kafka(samples: Sequence[Sample], view: KafkaView) -> dict[str, str]:
-    rows = (("telemetry.raw", topics.RAW), ("refined", topics.TELEMETRY))
+    rows = (
+        ("telemetry.raw", topics.RAW),
+        ("refined", topics.TELEMETRY),
+        ("predictions", topics.PREDICTIONS),
+    )
     shown = {
         name: f"{view.counts[topic]:>10,}   {record_rate(samples, topic):,.0f}/s"
-        for name, topic in (*rows, ("predictions", topics.PREDICTIONS))
+        for name, topic in rows
+        if topic in view.counts
     }
-    if view.counts[topics.DLQ]:
+    if view.counts.get(topics.DLQ):
         shown["quarantined"] = f"{view.counts[topics.DLQ]:>10,}"
     if len(view.latencies_ms):
         p50, p99 = (percentile(view.latencies_ms, share) for share in (50, 99))
         shown["due → Kafka"] = f"p50 {p50:.0f} ms, p99 {p99:.0f} ms"
+    if not view.lag:
+        return shown
     shown["lag"] = ", ".join(f"{group} {lag:,}" for group, lag in view.lag.items() if lag) or "none"
     return shown

@@ -10,9 +10,11 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from motorcade.fleet import topics
+from motorcade.fleet.avro import telemetry_schema
+from motorcade.fleet.catalogue import load_catalogue
+from motorcade.fleet.columns import RecordLayout
 from motorcade.simulator.audit import read
-from motorcade.simulator.audit.payloads import Places
+from motorcade.simulator.audit.payloads import ForeignPayloads, OwnPayloads, Payloads, Places
 from motorcade.simulator.audit.read import Since
 from motorcade.simulator.audit.run import Extent, Surroundings, audit
 from motorcade.simulator.audit.verdict import Scope, Verdict, also
@@ -37,8 +39,6 @@ from motorcade.stack.usage import UsageMeter
 
 #: Seconds that a drain may take at least, and records that at least drain in a second.
 _DRAIN_S, _DRAINED_PER_S = 60.0, 2_000
-#: Topics that are judged from where they ended before the run.
-_JUDGED = tuple(topic.name for topic in topics.TOPICS)
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class LoadRun:
         simulation = Simulation(settings, aim.keeper)
         since = {} if aim.scope is Scope.CARS else await read.ends(aim.settings, aim.topics)
         meter = UsageMeter(aim.keeper)
-        kafka = KafkaWatch(aim.settings) if aim.scope is Scope.PIPELINE else None
+        kafka = self._kafka_watch(aim)
         started_ms = _wall_ms()
         async with AsyncExitStack() as held:
             held.push_async_callback(asyncio.to_thread, simulation.remove)
@@ -184,6 +184,20 @@ class LoadRun:
         return Finished(
             verdict, settings, watch.samples, recoveries, spans, seeker, started_ms, ended_ms
         )
+
+    def _kafka_watch(self, aim: Target) -> KafkaWatch | None:
+        if aim.scope is Scope.CARS:
+            return None
+        if aim.scope is Scope.RAW:
+            payloads: Payloads = ForeignPayloads(self._places)
+            return KafkaWatch(aim.settings, aim.raw, payloads, pipeline=False)
+        layout = RecordLayout(telemetry_schema(load_catalogue(aim.settings.signals)))
+        own = OwnPayloads(lambda _schema_id: layout)
+        return KafkaWatch(aim.settings, aim.raw, own, pipeline=True)
+
+    @property
+    def _places(self) -> Places:
+        return Places(vin=self.scenario.target.vin_at, seq=self.scenario.target.seq_at)
 
     def _simulator_settings(self, aim: Target, web_port: int) -> SimulatorSettings:
         aim.data.mkdir(parents=True, exist_ok=True)
@@ -253,9 +267,7 @@ class LoadRun:
             recovered_s=max((math.inf if s is None else s for s in slowest), default=None),
             excuses=tuple(excuses(aim, recoveries)),
         )
-        wanted = self.scenario.target
-        foreign = aim.scope is Scope.RAW
-        places = Places(vin=wanted.vin_at, seq=wanted.seq_at) if foreign else None
+        places = self._places if aim.scope is Scope.RAW else None
         with self._screen.stage(self._after + 1) as stage:
 
             def on_read(topic: str, count: int) -> None:

@@ -17,7 +17,8 @@ from motorcade.fleet.arrays import Floats
 from motorcade.fleet.errors import MotorcadeError
 from motorcade.fleet.settings import ProcessSettings
 from motorcade.runtime.kafka import consumer, started
-from motorcade.stack.load.newest import Newest, dues_of_json
+from motorcade.simulator.audit.payloads import Payloads
+from motorcade.stack.load.newest import Newest
 from motorcade.stack.pipeline import Pipeline, look
 from motorcade.stack.simulation import Simulation
 from motorcade.stack.usage import UsageMeter
@@ -75,12 +76,20 @@ class KafkaWatch:
 
     Args:
         settings: where it is.
+        raw: the topic in which the broker's messages arrive.
+        payloads: reads due times out of its records.
+        pipeline: whether ours is behind it, with its topics and consumer groups.
     """
 
-    def __init__(self, settings: ProcessSettings) -> None:
+    def __init__(
+        self, settings: ProcessSettings, raw: str, payloads: Payloads, *, pipeline: bool
+    ) -> None:
         self._settings = settings
+        self._raw = raw
+        self._payloads = payloads
+        self._has_pipeline = pipeline
         self._open: AsyncExitStack | None = None
-        self._pipeline: Pipeline
+        self._pipeline: Pipeline | None = None
         self._newest: Newest
 
     async def look(self) -> KafkaView | None:
@@ -89,19 +98,24 @@ class KafkaWatch:
             async with asyncio.timeout(_KAFKA_S):
                 if self._open is None:
                     await self._begin()
-                counts = await self._pipeline.counts()
-                return KafkaView(counts, await self._pipeline.lag(), await self._newest.latencies())
+                latencies = await self._newest.latencies()
+                if self._pipeline is None:
+                    return KafkaView({topics.RAW: self._newest.records}, {}, latencies)
+                return KafkaView(
+                    await self._pipeline.counts(), await self._pipeline.lag(), latencies
+                )
         except (TimeoutError, KafkaError, OSError, MotorcadeError):
             await self.close()
             return None
 
     async def _begin(self) -> None:
         async with AsyncExitStack() as opening:
-            self._pipeline = await opening.enter_async_context(look(self._settings))
+            if self._has_pipeline:
+                self._pipeline = await opening.enter_async_context(look(self._settings))
             client = await opening.enter_async_context(
                 started(consumer(self._settings), self._settings)
             )
-            self._newest = Newest(client, topics.RAW, dues_of_json)
+            self._newest = Newest(client, self._raw, self._payloads)
             await self._newest.start()
             self._open = opening.pop_all()
 
