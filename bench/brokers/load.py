@@ -21,7 +21,10 @@ _WARM_S = 4.0
 _IDLE_S = 2.0
 _DOWN_S = 3.0
 _QUIET_S = 4.0
-_DRAIN_S = 60.0
+#: Longest wait for what is missing, and the silence after which nothing more is expected: Artemis was
+#: seen to deliver 24 s after a node's return.
+_DRAIN_S = 45.0
+_SILENCE_S = 25.0
 _QUEUED = 200
 
 
@@ -229,7 +232,7 @@ async def _with_a_kill(nodes: Nodes, fleet: _Fleet, seen: _Seen, rate: float) ->
     await asyncio.sleep(2)
     ended.set()
     await publishing
-    await fleet.settled(_DRAIN_S)
+    await fleet.settled(_SILENCE_S)
     await _all_came(seen, fleet)
     found = await away.found()
     acknowledged = fleet.acknowledged
@@ -247,7 +250,7 @@ async def _with_a_kill(nodes: Nodes, fleet: _Fleet, seen: _Seen, rate: float) ->
 async def _all_came(seen: _Seen, fleet: _Fleet) -> None:
     """Wait until everything has come, or nothing more comes."""
     now = time.monotonic()
-    while time.monotonic() < min(now + _DRAIN_S, max(now, seen.last) + _DRAIN_S / 2):
+    while time.monotonic() < min(now + _DRAIN_S, max(now, seen.last) + _SILENCE_S):
         if fleet.acknowledged <= seen.times.keys():
             return
         await asyncio.sleep(0.2)

@@ -54,7 +54,7 @@ listener.tcp.external.allow_anonymous = true
 listener.tcp.external.nodelay = true
 listener.tcp.external.max_connections = 1000000
 listener.tcp.external.max_handshaking_limit = {max_handshakes}
-listener.tcp.external.max_packet_size = "{max_packet}"
+listener.tcp.external.max_packet_size = "{max_packet_kb}KB"
 listener.tcp.external.max_mqueue_len = {max_queued}
 listener.tcp.external.mqueue_rate_limit = "1000000,1s"
 listener.tcp.external.max_inflight = {max_inflight}
@@ -85,8 +85,10 @@ _ACCESS = 'rules = [["allow", "all"]]\n'
 def find(named: Path | None) -> str | None:
     """The rmqttd program: the one that is named, in the PATH, or where Cargo installs."""
     if named is not None:
-        return shutil.which(named)
-    return shutil.which("rmqttd") or shutil.which("rmqttd", path=Path.home() / ".cargo" / "bin")
+        return shutil.which(str(named))
+    return shutil.which("rmqttd") or shutil.which(
+        "rmqttd", path=str(Path.home() / ".cargo" / "bin")
+    )
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ class Rmqtt:
             port=self.ports[number - 1],
             rpc_port=rpc_port,
             plugins=plugins,
-            max_packet=MAX_PACKET_BYTES,
+            max_packet_kb=MAX_PACKET_BYTES // 1024,
             max_queued=self.bound.messages,
             max_inflight=_MAX_INFLIGHT,
             max_handshakes=_MAX_HANDSHAKES,
