@@ -130,10 +130,9 @@ async def _start_http(service: Service) -> web.AppRunner:
 
 
 def _log_to_stderr(level: str) -> None:
-    # gmqtt and aiokafka log every reconnect attempt; ours say it once, with the endpoint.
+    # aiokafka logs every reconnect attempt; ours say it once, with the endpoint.
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
-    for noisy in ("gmqtt", "aiokafka"):
-        logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
