@@ -21,8 +21,8 @@ _WARM_S = 4.0
 _IDLE_S = 2.0
 _DOWN_S = 3.0
 _QUIET_S = 4.0
-#: Longest wait for what is missing, and the silence after which nothing more is expected: Artemis was
-#: seen to deliver 24 s after a node's return.
+#: Longest wait for what is missing, and the silence after which nothing more is expected: Artemis
+#: was seen to deliver 24 s after a node's return.
 _DRAIN_S = 45.0
 _SILENCE_S = 25.0
 _QUEUED = 200
