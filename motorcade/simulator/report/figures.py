@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from motorcade.simulator.report.document import Document, Series
+from motorcade.simulator.report.document import Document, Series, Stage
 
 #: Most points of a line; a longer run is thinned, keeping each stretch's highest value.
 _POINTS = 500
@@ -33,6 +33,8 @@ _COLOURS = (
     "#f472b6",
 )
 _STATES = ("connected", "connecting", "reconnecting", "offline", "refused", "parked")
+#: Share of a plot's width that a stage's name needs.
+_NAMED_SHARE = 0.1
 _NUMBERED = re.compile(r"-\d+$")
 
 Values = list[float | None]
@@ -134,7 +136,7 @@ def _wanted(series: Series) -> Iterable[_Wanted]:
                     "acked": "acknowledged",
                     "raw": "in telemetry.raw",
                     "refined": "refined",
-                    "scored": "scored",
+                    "scored": "scored or not",
                     "quarantined": "quarantined",
                 },
             ),
@@ -246,7 +248,7 @@ def _axes(lasts_ms: int, *, log: bool) -> dict[str, Any]:
     form = "%-H:%M:%S" if lasts_ms >= 3_600_000 else "%-M:%S"
     return {
         "xaxis": {"type": "date", "tickformat": form, "hoverformat": form, "nticks": 8},
-        "yaxis": {"type": "log", "dtick": 1} if log else {"rangemode": "tozero"},
+        "yaxis": {"type": "log"} if log else {"rangemode": "tozero"},
     }
 
 
@@ -278,11 +280,20 @@ def _bands(document: Document, began: int, end: int) -> list[dict[str, Any]]:
             "line": {"width": 0},
             "layer": "below",
             "fillcolor": "rgba(128,140,160,0.10)" if position % 2 else "rgba(128,140,160,0.03)",
-            "label": {"text": stage.name, "textposition": "top left", "font": {"size": 10}},
+            # A stage too short for its name is told by the table of stages alone.
+            "label": {
+                "text": stage.name if _is_wide(stage, end - _MIDNIGHT_MS) else "",
+                "textposition": "top left",
+                "font": {"size": 10},
+            },
         }
         for position, stage in enumerate(document.stages)
         if stage.from_ms - began < end
     ]
+
+
+def _is_wide(stage: Stage, whole_ms: int) -> bool:
+    return stage.to_ms - stage.from_ms > _NAMED_SHARE * whole_ms
 
 
 def _marks(document: Document, began: int) -> list[dict[str, Any]]:
