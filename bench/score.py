@@ -9,18 +9,18 @@ import numpy as np
 
 from motorcade.fleet.catalogue import load_catalogue
 from motorcade.ml.autoencoder import ARCHITECTURE, Autoencoder, build, weights_of
-from motorcade.ml.store import FORMAT, Manifest, Origin
+from motorcade.ml.store import FORMAT, Manifest, Origin, Weights
 
 BATCH, PASSES, SINGLES = 5000, 40, 30
 
 
-def model() -> Autoencoder:
-    """An untrained model: what it costs does not depend on what it learnt."""
+def manifest(name: str, threshold: float) -> Manifest:
+    """Of an untrained model: what it costs does not depend on what it learnt."""
     catalogue = load_catalogue()
     n = len(catalogue.features)
-    manifest = Manifest(
+    return Manifest(
         format=FORMAT,
-        name="bench",
+        name=name,
         version=1,
         architecture=ARCHITECTURE,
         created=0,
@@ -30,17 +30,21 @@ def model() -> Autoencoder:
         std=[1.0] * n,
         learnt=[True] * n,
         residual=[1.0] * n,
-        threshold=1.0,
+        threshold=threshold,
         minimum_coverage=0.5,
         origin=Origin(ranges=[], schema_ids=[], horizon_ms=0, records={}, vehicles={}, seed=0),
         metrics={},
         libraries={},
     )
-    return Autoencoder(manifest, weights_of(build(n, dtype="float32")), catalogue)
+
+
+def weights() -> Weights:
+    """Of an untrained network for the default catalogue."""
+    return weights_of(build(len(load_catalogue().features), dtype="float32"))
 
 
 def main() -> None:
-    scorer = model()
+    scorer = Autoencoder(manifest("bench", 1.0), weights(), load_catalogue())
     values = np.random.default_rng(0).normal(size=(BATCH, 24))
     scorer.score(values)
     began = time.process_time()
