@@ -41,11 +41,13 @@ def _command(name: str, summary: str) -> None:
     )(command)
 
 
+_command("bridge", "The bridge beside Telegraf and paho + librdkafka: CPU, and loss when killed.")
 _command("brokers", "Conformance, cost and loss of every broker: farm, Artemis, RMQTT.")
 _command(
     "generator", "Load generators side by side: our cars, a bare protocol, other MQTT clients."
 )
 _command("growth", "Cost as work grows: CPU against messages/s, memory against cars, how linear.")
+_command("pipeline", "CPU per message of each process of the pipeline, beside its budget.")
 _command("read", "Reading a training set from Kafka: columns against record by record.")
 _command("score", "Scoring: one batched call against one prediction a message.")
 _command("stored", "Bytes that Kafka stores for one message, by topic, in a stack that runs.")
