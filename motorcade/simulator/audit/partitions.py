@@ -5,6 +5,7 @@ import multiprocessing
 import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.queues import Queue
 from typing import Any
@@ -61,7 +62,7 @@ async def account(
         on_read: told of progress, on this thread or another one.
 
     Raises:
-        MotorcadeError: a topic cannot be read.
+        MotorcadeError: a topic cannot be read, or the system ended one of the processes.
     """
     if records < _FEW:
         return await asyncio.gather(*(_account(plan, number, on_read) for number in partitions))
@@ -74,6 +75,11 @@ async def account(
         try:
             jobs = [loop.run_in_executor(pool, _work, plan, number) for number in partitions]
             return await asyncio.gather(*jobs)
+        except BrokenProcessPool as error:
+            raise MotorcadeError(
+                "A process of the audit was killed before it had read its partition.",
+                "The system may have run out of memory: look into its log (dmesg).",
+            ) from error
         finally:
             progress.put(None)
             await following
