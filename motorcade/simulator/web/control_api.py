@@ -11,6 +11,8 @@ from motorcade.simulator.master_state import FaultsError
 
 _GAUGES = {
     "connected": "Cars that are connected to a broker",
+    "offline": "Cars that a fleet event keeps off the network",
+    "garbage": "Messages that broke rules on purpose",
     "sent": "Telemetry messages on the wire since the workers started",
     "acked": "Telemetry messages that a broker acknowledged",
     "dropped": "Telemetry messages given up because a car's buffer was full",

@@ -163,7 +163,7 @@ TABS: dict[str, tuple[str, Columns, Callable[[Fleet], Rows]]] = {
             ("reconnecting", "Reconnecting"),
             ("offline", "Offline"),
             ("refused", "Refused"),
-            ("garbage", "Sending garbage"),
+            ("garbage", "Garbage sent"),
             ("connects", "Connects so far"),
             ("disconnects", "Lost connections"),
             ("failures", "Failed connects"),

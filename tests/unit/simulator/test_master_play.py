@@ -15,12 +15,12 @@ from motorcade.simulator import wire
 from motorcade.simulator.fleet_events import Drop, FleetEventError, Pace
 from motorcade.simulator.master_control import MasterControl, WorkersError
 from motorcade.simulator.master_latency import MergedLatency, merge
-from motorcade.simulator.measures import encode, new_histogram, record
+from motorcade.simulator.measures import STATES, encode, new_histogram, record
 from motorcade.simulator.scenarios.document import ScenarioError
 from motorcade.simulator.scenarios.load import load_scenario
 from motorcade.simulator.scenarios.request import asked
 from motorcade.simulator.settings import SimulatorSettings
-from motorcade.simulator.web.tab_rows import TABS, rows_of
+from motorcade.simulator.web.tab_rows import CAR_STATES, TABS, rows_of
 
 REPORT = {
     "released": True,
@@ -347,6 +347,10 @@ def test_every_tab_has_rows_and_shows_only_its_columns(tmp_path: Path) -> None:
     assert [row["what"] for row in rows["stages"]][:2] == ["ramp", "hold"]
     assert [row["state"] for row in rows["stages"]][:2] == ["done", "now"]
     master.control.player.halt()
+
+
+def test_the_fleet_tab_shows_every_state_a_car_can_be_in() -> None:
+    assert set(CAR_STATES) == set(STATES)
 
 
 def test_stages_show_what_is_due_to_the_stack(tmp_path: Path) -> None:
