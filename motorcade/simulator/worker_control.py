@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 CONNECT = "connect"
 TELEMETRY = "telemetry → PUBACK"
 _METHOD = "MQTT"
-_PUMP_S = 0.25
+_PUMP_S = 0.5
 _POLL_S = 0.02
 _STOP_S = 20.0
 

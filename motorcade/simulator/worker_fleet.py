@@ -21,6 +21,7 @@ from motorcade.fleet.avro import TELEMETRY_SUBJECT
 from motorcade.runtime.mqtt_options import access
 from motorcade.simulator import ledger, measures
 from motorcade.simulator.blocks import CarBlock, block_of
+from motorcade.simulator.breakdowns import Breakdowns
 from motorcade.simulator.car_kit import CarKit
 from motorcade.simulator.car_session import CarSession
 from motorcade.simulator.deliveries import Deliveries
@@ -42,7 +43,7 @@ from motorcade.simulator.schedule import Schedule
 from motorcade.simulator.settings import SimulatorSettings
 from motorcade.simulator.sources import source_addresses
 from motorcade.simulator.talk import Talk
-from motorcade.simulator.wear import LIMP_MS, Failure, PlannedFault
+from motorcade.simulator.wear import PlannedFault
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ _DRAIN_S = 10.0
 #: Cars that connect at one time, and how many more may begin in a tick when all of those hang.
 _CONNECTING, _STILL = 256, 16
 #: Rows that are built in one go: enough that NumPy is quick, and others have their turn between.
-_ROWS = 2048
+_ROWS = 1024
 
 
 @dataclass(frozen=True)
@@ -118,12 +119,10 @@ class WorkerFleet:
         self._sessions: list[CarSession | None] = []
         self._bringing_up: dict[int, asyncio.Task[None]] = {}
         self._ending: dict[int, asyncio.Task[None]] = {}
-        self._dtcs: list[ledger.DtcRecord] = []
-        self._failures: list[dict[str, Any]] = []
-        #: Rows that broke down, and the event time from which each is parked.
-        self._broken: dict[int, int] = {}
         none = np.zeros(0, dtype=np.int64)
         self._block: CarBlock = block_of(plan, none, plan.clock.event_ms(self._started_ms))
+        self._breakdowns = Breakdowns(parks=self._block.parks_when_failed)
+        self._building: asyncio.Task[None] | None = None
         self._writer = ThreadPoolExecutor(1, "ledger")
         self._written: Future[None] | None = None
 
@@ -143,7 +142,8 @@ class WorkerFleet:
             MotorcadeError: the cars cannot be built, or the schema of their payload is not known.
             OSError: the ledger cannot be written.
         """
-        await self._prepare()
+        self._building = asyncio.get_running_loop().create_task(self._build())
+        await self._learn_schema()
         await released(self._settings.wait_for)
         await self._catch_up()
         self.released = True
@@ -155,6 +155,9 @@ class WorkerFleet:
             if now >= next_report:  # before the tick puts new messages in flight
                 self.reports.append(self._report())
                 next_report = now + _REPORT_S
+            if self._building is not None and self._building.done():
+                self._building.result()
+                self._building = None
             self._tick(_wall_ms())
             if now >= next_ledger and (self._written is None or self._written.done()):
                 if self._written is not None:
@@ -185,7 +188,7 @@ class WorkerFleet:
             cpu_s=time.process_time(),
             counts=asdict(self._measures.counts),
             boots=self._deliveries.columns(self._block.vins),
-            dtcs=list(self._dtcs),
+            dtcs=list(self._breakdowns.dtcs),
             histograms=self._histograms(),
         )
         self._written = self._writer.submit(ledger.write, self.ledger_path, file)
@@ -193,16 +196,18 @@ class WorkerFleet:
 
     # -- before the first car ---------------------------------------------------------------------
 
-    async def _prepare(self) -> None:
-        """Build the declared cars, with turns for others between."""
-        settings = self._settings
-        if settings.payload == "avro":
+    async def _learn_schema(self) -> None:
+        """Avro needs the id under which the registry holds the catalogue's schema."""
+        if self._kit.content_type == AvroPayload.content_type:
             # 15 MB and a quarter of a second in every worker, so only where it is needed.
             from motorcade.runtime.registry import schema_id
 
-            number = await schema_id(settings, self._plan.catalogue, TELEMETRY_SUBJECT)
+            number = await schema_id(self._settings, self._plan.catalogue, TELEMETRY_SUBJECT)
             self._talk.payload = AvroPayload(self._plan.catalogue, number)
-        declared = max(1, share(settings.cars, self._worker, settings.workers))
+
+    async def _build(self) -> None:
+        """Build the declared cars, with turns for others between; the first may drive meanwhile."""
+        declared = share(self._settings.cars, self._worker, self._settings.workers)
         while (known := len(self._sessions)) < declared:
             self._grow(min(declared, known + _ROWS))
             await asyncio.sleep(0)
@@ -226,8 +231,8 @@ class WorkerFleet:
         event_ms = self._plan.clock.event_ms(now_ms)
         self._block.step(event_ms)
         for failure in self._block.failures():
-            self._break_down(failure)
-        self._park(event_ms)
+            self._breakdowns.happened(failure, self._sessions[failure.row])
+        self._schedule.stop(self._breakdowns.park(event_ms, self._sessions))
         for event, detail in self._disturbances.take(now_ms):
             self._disturb(event, detail, now_ms)
         for rows, due in self._schedule.take(now_ms):
@@ -268,7 +273,9 @@ class WorkerFleet:
             # So many at once that a broker is kept busy; those that hang must not hold up all.
             room = max(_STILL, _CONNECTING - len(self._bringing_up))
             wanted = min(wanted, running + room)
-            self._grow(wanted)
+            if self._building is None:
+                self._grow(wanted)
+            wanted = min(wanted, len(self._sessions))
             for row in range(running, wanted):
                 self._start(row, now_ms)
         for row in range(wanted, running):
@@ -290,7 +297,7 @@ class WorkerFleet:
             await asyncio.wait([before])  # two connections of one car would fight for the session
         if not await session.start():
             return
-        if row in self._broken:
+        if self._breakdowns.parked(row):
             session.park()
         elif self._settings.publish:
             self._schedule.start(row, _wall_ms())
@@ -320,35 +327,6 @@ class WorkerFleet:
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("car %s failed", self._block.vins[row].decode(), exc_info=error)
 
-    def _break_down(self, failure: Failure) -> None:
-        """Send the trouble code; the car limps on for a while and is then parked."""
-        if self._block.parks_when_failed:
-            self._broken[failure.row] = failure.time_ms + LIMP_MS
-        session = self._sessions[failure.row]
-        if session is not None:
-            self._dtcs.append(
-                session.report_failure(
-                    failure.code, failure.kind, failure.time_ms, failure.description
-                )
-            )
-        self._failures.append(
-            {
-                "index": failure.index,
-                "vin": failure.vin,
-                "kind": str(failure.kind),
-                "code": failure.code,
-                "time": failure.time_ms,
-                "reported": session is not None,
-            }
-        )
-
-    def _park(self, event_ms: int) -> None:
-        for row, from_ms in self._broken.items():
-            session = self._sessions[row]
-            if session is not None and not session.parked and event_ms >= from_ms:
-                session.park()
-                self._schedule.stop(row)
-
     # -- rows -----------------------------------------------------------------------------------
 
     def _index(self, row: int) -> int:
@@ -358,7 +336,7 @@ class WorkerFleet:
         known = len(self._sessions)
         if rows <= known:
             return
-        more = np.arange(known, max(rows, known + known // 4), dtype=np.int64)
+        more = np.arange(known, rows, dtype=np.int64)
         indices: Ints = self._worker + more * self._settings.workers
         self._block.grow(indices)
         self._talk.grow(len(indices))
@@ -374,7 +352,6 @@ class WorkerFleet:
         counts.acked += acked
         counts.garbage += garbage
         batch = self._measures.flush()
-        failures, self._failures = self._failures, []
         state = {
             "worker": self._worker,
             "released": self.released,
@@ -396,7 +373,7 @@ class WorkerFleet:
             "cpu_s": time.process_time(),
             "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         }
-        return Report(state, failures, batch)
+        return Report(state, self._breakdowns.take(), batch)
 
     def _histograms(self) -> dict[str, str]:
         return {name: encode(one) for name, one in self._measures.histograms.items()}
