@@ -16,9 +16,11 @@ import pytest
 from motorcade.stack import archives, program
 from motorcade.stack import kafka as kafka_server
 from motorcade.stack import registry as registry_server
+from motorcade.stack.brokers import rmqtt
 from motorcade.stack.brokers.artemis import Artemis
 from motorcade.stack.brokers.base import Broker, QueueBound
 from motorcade.stack.brokers.mosquitto import Mosquitto, find
+from motorcade.stack.brokers.rmqtt import Rmqtt
 from motorcade.stack.brokers.security import Security
 from motorcade.stack.ports import free_ports
 from motorcade.stack.settings import StackSettings
@@ -166,6 +168,16 @@ def start_artemis(
     broker = Artemis(
         home, folder, tuple(ports[:nodes]), tuple((one,) for one in ports[nodes:]), security
     )
+    running = [launch(one, folder) for one in broker.programs()]
+    wait_ready(broker.ready, running[0])
+    return BrokerServer(broker, folder, running)
+
+
+def start_rmqtt(settings: StackSettings, folder: Path, nodes: int = 1) -> "BrokerServer":
+    """Starts an RMQTT, or a cluster, of one's own; the caller stops it."""
+    ports = free_ports(4 * nodes)
+    node_ports = tuple(tuple(ports[nodes + 3 * n : nodes + 3 * n + 3]) for n in range(nodes))
+    broker = Rmqtt(rmqtt.find(settings.rmqtt), folder, tuple(ports[:nodes]), node_ports, _BOUND)
     running = [launch(one, folder) for one in broker.programs()]
     wait_ready(broker.ready, running[0])
     return BrokerServer(broker, folder, running)
