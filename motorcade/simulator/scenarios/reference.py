@@ -38,7 +38,10 @@ key, what was found and what is allowed.
 In Locust's web UI the start form offers the same scenarios under *Custom parameters*; cars, ramp \
 and interval can be changed there, also while one is played. What the workers were started with, \
 such as QoS, cannot change while they run. Kills of the stack's own parts and the search for a \
-limit need `motorcade load`.
+limit need `motorcade load`. Five tabs show the fleet, delivery, latency to the 99.99th \
+percentile, stages and faults.
+
+![Stages and events of a scenario in the Locust UI](images/locust-stages.png)
 
 A run begins with a ramp. When all its cars are connected, the stages follow one after the other; \
 events happen at their times. Times are seconds, or have units: `90`, `90s`, `2m`, `1h30m`, \
