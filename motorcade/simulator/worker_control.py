@@ -30,7 +30,8 @@ TELEMETRY = "telemetry → PUBACK"
 _METHOD = "MQTT"
 _PUMP_S = 0.5
 _POLL_S = 0.02
-_STOP_S = 20.0
+#: Locust's master waits a minute for its workers.
+_STOP_S = 55.0
 
 
 class WorkerControl:
