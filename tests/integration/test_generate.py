@@ -1,5 +1,6 @@
 """`motorcade generate` against a real Kafka: what refine makes of it equals the block's samples."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from motorcade.fleet import messages, topics
@@ -23,7 +25,8 @@ from motorcade.runtime.registry import schema_id
 from motorcade.simulator.blocks import block_of
 from motorcade.simulator.population import FleetPlan
 
-from .pipeline import Process, Watermark, environment
+from .pipeline import Process, Watermark, environment, until
+from .servers import alive
 
 CARS, MINUTES, WORN = 60, 20, 6
 MARKED = (GENERATED_HEADER, b"1")
@@ -124,3 +127,31 @@ async def _equals_the_block(
         assert columns.boot[row] == done["boot"]
         assert now_ms - 120_000 < columns.due[row] <= now_ms
     assert compared >= 12 * (CARS - WORN)
+
+
+@pytest.mark.parametrize("victim", ["one process", "the command"])
+async def test_killed_it_leaves_no_process_and_says_that_the_set_is_incomplete(
+    victim: str, kafka_topics: str, tmp_path: Path
+) -> None:
+    argv = [
+        *(sys.executable, "-m", "motorcade.stack.cli", "generate", "--kafka", kafka_topics),
+        *("--state", str(tmp_path / "none"), "--cars", "40", "--days", "60"),
+        *("--processes", "2", "--seed", "2100"),
+    ]
+    command = await asyncio.create_subprocess_exec(*argv, stderr=asyncio.subprocess.PIPE)
+    parent = psutil.Process(command.pid)
+    children: list[psutil.Process] = []
+
+    def working() -> bool:
+        nonlocal children
+        found = parent.children()
+        children = [one for one in found if "spawn_main" in " ".join(one.cmdline())]
+        return len(children) == 2 and all(one.cpu_times().user > 1 for one in children)
+
+    await until(working, 90, "both processes drive")
+    (children[0] if victim == "one process" else parent).kill()
+    _, complaint = await asyncio.wait_for(command.communicate(), 60)
+    if victim == "one process":
+        assert command.returncode == 1
+        assert "the set is incomplete" in " ".join(complaint.decode().split())
+    await until(lambda: not any(alive(one.pid) for one in children), 30, "no process is left")

@@ -2,21 +2,19 @@
 
 import asyncio
 import multiprocessing
-import os
-import queue
 import signal
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from multiprocessing.connection import wait
+from typing import Any, cast
 
 from motorcade.fleet.errors import MotorcadeError
 from motorcade.fleet.settings import ProcessSettings
 from motorcade.simulator.generate.plan import GenerateError, SetPlan
 from motorcade.simulator.generate.writer import Cost, Payload, write_share
 from motorcade.simulator.wear import Failure
-
-_POLL_S = 0.25
 
 
 @dataclass(frozen=True)
@@ -61,20 +59,19 @@ def generate(
     """
     processes = max(1, min(processes, plan.cars))
     context = multiprocessing.get_context("spawn")
-    reports: Any = context.Queue()
-    children = [
-        context.Process(
-            target=_child, args=(plan, n, processes, settings, payload, reports), daemon=True
-        )
-        for n in range(processes)
-    ]
+    children: list[tuple[Any, Any]] = []
     began = time.monotonic()
-    for child in children:
-        child.start()
     try:
-        costs, failures = _follow(plan, children, reports, show)
+        for number in range(processes):
+            ours, theirs = context.Pipe(duplex=False)
+            arguments = (plan, number, processes, settings, payload, theirs)
+            child = context.Process(target=_child, args=arguments, daemon=True)
+            child.start()
+            theirs.close()  # so that a process that is killed ends its pipe
+            children.append((child, ours))
+        costs, failures = _follow(plan, children, show)
     finally:
-        for child in children:
+        for child, _ in children:
             child.terminate()
             child.join()
     total = Cost(event_ms=plan.end_ms)
@@ -89,33 +86,31 @@ def generate(
 
 
 def _follow(
-    plan: SetPlan, children: list[Any], reports: Any, show: Callable[[int, int], None]
+    plan: SetPlan, children: list[tuple[Any, Any]], show: Callable[[int, int], None]
 ) -> tuple[list[Cost], list[Failure]]:
     costs = [Cost(event_ms=plan.start_ms) for _ in children]
     failures: list[Failure] = []
-    unfinished = set(range(len(children)))
+    unfinished: dict[Any, int] = {pipe: number for number, (_, pipe) in enumerate(children)}
     while unfinished:
-        try:
-            worker, what = reports.get(timeout=_POLL_S)
-        except queue.Empty:
-            for worker in unfinished:
-                if children[worker].exitcode is not None and reports.empty():
-                    raise GenerateError(
-                        f"Process {worker} ended with code {children[worker].exitcode}; the set "
-                        "is incomplete.",
-                        "Is memory short? Try fewer --processes.",
-                    ) from None
-            continue
-        if isinstance(what, MotorcadeError):
-            raise what
-        if isinstance(what, str):
-            raise GenerateError(f"Process {worker} failed: {what}.", "The set is incomplete.")
-        if what is None:
-            unfinished.discard(worker)
-            continue
-        costs[worker], new = what
-        failures += new
-        show(sum(cost.messages for cost in costs), min(cost.event_ms for cost in costs))
+        for pipe in wait(list(unfinished)):
+            number = unfinished[pipe]
+            try:
+                what: Any = cast(Any, pipe).recv()
+            except EOFError:
+                raise GenerateError(
+                    f"Process {number} was killed; the set is incomplete.",
+                    "Is memory short? Try fewer --processes.",
+                ) from None
+            if isinstance(what, MotorcadeError):
+                raise what
+            if isinstance(what, str):
+                raise GenerateError(f"Process {number} failed: {what}.", "The set is incomplete.")
+            if what is None:
+                del unfinished[pipe]
+                continue
+            costs[number], new = what
+            failures += new
+            show(sum(cost.messages for cost in costs), min(cost.event_ms for cost in costs))
     return costs, failures
 
 
@@ -125,21 +120,19 @@ def _child(
     workers: int,
     settings: ProcessSettings,
     payload: Payload,
-    reports: Any,
+    pipe: Any,
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends us
-    parent = os.getppid()
 
     def report(cost: Cost, failures: list[Failure]) -> None:
-        if os.getppid() != parent:
-            os._exit(1)
-        reports.put((worker, (Cost(**vars(cost)), failures)))
+        pipe.send((cost, failures))  # fails, and ends us, once the parent is gone
 
     try:
         asyncio.run(write_share(plan, worker, workers, settings, payload, report))
+        pipe.send(None)
+    except BrokenPipeError:
+        sys.exit(1)
     except MotorcadeError as error:
-        reports.put((worker, error))
+        pipe.send(error)
     except Exception as error:  # noqa: BLE001 - told to the parent, whatever it is
-        reports.put((worker, f"{type(error).__name__}: {error}"))
-    else:
-        reports.put((worker, None))
+        pipe.send(f"{type(error).__name__}: {error}")
