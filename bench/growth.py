@@ -99,7 +99,8 @@ def run(point: Point, seconds: float) -> None:
             argv += ["--set", f"{name}={value}"]
         ran = subprocess.run(argv, capture_output=True, text=True, check=False)
         if not document.exists():
-            sys.exit(f"{point.cars} cars at {point.rate:g}/s: no verdict.\n{ran.stderr[-2000:]}")
+            print(f"no verdict: {ran.stderr[-600:].strip()}")
+            return
         read(point, json.loads(document.read_text()))
 
 
@@ -211,7 +212,13 @@ def main() -> int:
     for point in [*rates, *(p for p in cars if p is not rates[0])]:
         print(f"{point.cars:,} cars, {point.rate:,.0f} messages/s …", end=" ", flush=True)
         run(point, seconds)
-        print(f"{point.outcome}, {total(point.cores):.2f} cores, {total(point.mib):,.0f} MiB")
+        if point.outcome:
+            print(f"{point.outcome}, {total(point.cores):.2f} cores, {total(point.mib):,.0f} MiB")
+    ran = len(rates), len(cars)
+    rates, cars = [p for p in rates if p.outcome], [p for p in cars if p.outcome]
+    if min(len(rates), len(cars)) < 2:
+        print("Too few points for a line.")
+        return 1
     lines = {"cpu": show_rates(rates), "memory": show_cars(cars)}
     plot(rates, cars, options.plot)
     print(f"\nPlot: {options.plot}")
@@ -225,7 +232,7 @@ def main() -> int:
     failed = [what for what, found in lines.items() if not found["all"].linear]
     for what in failed:
         print(f"{what} does not grow linearly: {lines[what]['all'].worst:.0%} off the line")
-    return 1 if failed else 0
+    return 1 if failed or ran != (len(rates), len(cars)) else 0
 
 
 if __name__ == "__main__":
