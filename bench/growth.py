@@ -56,11 +56,16 @@ class Line:
 
 
 def fit(x: Sequence[float], y: Sequence[float]) -> Line:
-    """The line with the least squares of relative deviations: a small point counts like a large."""
+    """The line with the least squares of relative deviations: a small point counts like a large.
+
+    Its base is not negative: work that costs less than nothing at rest would hide a curve.
+    """
     at, found = np.array(x, dtype=float), np.array(y, dtype=float)
     weight = 1 / np.maximum(found, 1e-9)
     design = np.stack([np.ones_like(at), at], axis=1)
     base, slope = np.linalg.lstsq(design * weight[:, None], found * weight, rcond=None)[0]
+    if base < 0:
+        base, slope = 0.0, np.sum(at * weight) / np.sum((at * weight) ** 2)
     worst = float(np.max(np.abs(design @ [base, slope] - found) * weight))
     return Line(float(base), float(slope), worst)
 
