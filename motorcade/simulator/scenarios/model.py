@@ -3,13 +3,13 @@
 Every key has a default but `name`, `description` and what runs: `stages`, or `limit`.
 """
 
-import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from motorcade.simulator.descriptors import workers_for
 from motorcade.simulator.scenarios.base import (
     AtLeastZero,
     Count,
@@ -40,9 +40,6 @@ VinPlace = Annotated[
     str, matching(r"key|topic|\$(\.\w+)+", "key, topic, or a path such as $.vehicle.id")
 ]
 SeqPlace = Annotated[str, matching(r"\$(\.\w+)+", "a path such as $.header.seq")]
-
-#: Cars that one worker drives at most: a process holds 20,000 descriptors where limits are low.
-CARS_PER_WORKER = 15_000
 
 
 class Target(Part):
@@ -91,7 +88,7 @@ class Fleet(Part):
     seed: Whole = 1
     """Vehicle ids, drives and everything else that is drawn follow from it."""
     workers: Count | None = None
-    """Load processes; by default one for every 15,000 cars."""
+    """Load processes; by default one for every 12,500 cars, more where descriptors are few."""
     car: Literal["motorcade", "demo"] = "motorcade"
     """motorcade: cars with physics and wear; demo: the public streaming demo's own."""
     drives: Path | None = None
@@ -264,7 +261,7 @@ class Scenario(Part):
     @property
     def workers(self) -> int:
         """Load processes."""
-        return self.fleet.workers or math.ceil(self.fleet.cars / CARS_PER_WORKER)
+        return self.fleet.workers or workers_for(self.fleet.cars)
 
     @property
     def ramp_cars(self) -> int:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from motorcade.simulator.audit.limits import Limits
+from motorcade.simulator.descriptors import workers_for
 from motorcade.simulator.fleet_events import event_of, values_of
 from motorcade.simulator.scenarios.document import ScenarioError
 from motorcade.simulator.scenarios.events import Faults, StackEvent
@@ -79,7 +80,8 @@ def test_the_well_known_load_is_what_it_says() -> None:
     assert (one.fleet.cars, one.ramp.per_s, one.publish.interval_s) == (100_000, 5000, 10)
     assert one.most_per_s == 10_000
     assert one.total_s == 600
-    assert one.workers == 7
+    assert one.workers == workers_for(100_000)
+    assert load_scenario("demo-100k", ["fleet.workers=20"]).workers == 20
     assert limits(one).lost == 0
     assert limits(one).qos0_lost_share is None
     unacknowledged = load_scenario("demo-100k", ["publish.qos=0"])
