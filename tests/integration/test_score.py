@@ -16,7 +16,7 @@ from motorcade.fleet.avro import PREDICTIONS_SUBJECT, TELEMETRY_SUBJECT
 from motorcade.fleet.catalogue import load_catalogue
 from motorcade.fleet.predictions import PredictionAvro
 from motorcade.fleet.settings import ProcessSettings
-from motorcade.fleet.source import source_of
+from motorcade.fleet.source import Source, source_of
 from motorcade.fleet.telemetry import TelemetryAvro
 from motorcade.fleet.topics import PREDICTIONS, TELEMETRY
 from motorcade.ml.announce import announce
@@ -88,7 +88,7 @@ class Bench:
         predictions = await self.until_all_predicted()
         for partition, records in (await self.records(TELEMETRY)).items():
             sources = [source_of(p.headers) for p in predictions[partition]]
-            assert sources == [(partition, r.offset) for r in records]
+            assert sources == [Source(partition, r.offset) for r in records]
             assert [p.key for p in predictions[partition]] == [r.key for r in records]
 
 
