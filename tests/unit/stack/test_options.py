@@ -86,3 +86,22 @@ def test_processes_find_the_stack_by_their_environment(tmp_path: Path) -> None:
     assert found["MOTORCADE_HTTP_PORT"] == "5"
     assert found["MOTORCADE_CLOCK"] == "0/0/60"
     assert "MOTORCADE_SIGNALS" not in found
+
+
+def test_what_a_fleet_takes_is_said_with_the_number_needed(tmp_path: Path) -> None:
+    found = {one.name: one for one in checks.check(tmp_path, cars=10**9, messages=10**13)}
+    assert not found["memory"].ok
+    assert "81002.5 needed for 1,000,000,000 cars" in found["memory"].found
+    assert not found["disk"].ok
+    assert checks.check(tmp_path, cars=10, servers=False)[1].found.endswith(
+        "0.0 needed for 10 cars"
+    )
+
+
+def test_source_ports_are_a_matter_of_far_endpoints_only() -> None:
+    assert checks.check_ports(100_000, ["127.0.0.1", "localhost"], 0).ok
+    far = checks.check_ports(100_000, ["10.0.0.5"], 0)
+    assert not far.ok
+    assert "addresses of this machine with MOTORCADE_SOURCE_ADDRESSES" in far.remedy
+    assert checks.check_ports(100_000, ["10.0.0.5"], 10).ok
+    assert checks.check_ports(5_000, ["10.0.0.5"], 0).ok
