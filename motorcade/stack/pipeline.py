@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import CoordinatorNotAvailableError
 
 from motorcade.fleet import topics
 from motorcade.fleet.settings import ProcessSettings
@@ -59,7 +60,11 @@ class Pipeline:
         return counts
 
     async def lag(self) -> dict[str, int]:
-        """Records that each consumer group has not committed yet."""
+        """Records that each consumer group has not committed yet.
+
+        Raises:
+            KafkaError: Kafka does not know it at this moment.
+        """
         return {group: await self._lag_of(group, topic) for group, topic in GROUPS.items()}
 
     async def drained(self, timeout_s: float) -> None:
@@ -98,6 +103,9 @@ class Pipeline:
         self, group: str, partitions: list[TopicPartition]
     ) -> dict[TopicPartition, int]:
         found = await self.admin.list_consumer_group_offsets(group, partitions=partitions)
+        if len(found) < len(partitions):
+            # The client passes over the error of a coordinator that still loads its offsets.
+            raise CoordinatorNotAvailableError(f"The offsets of {group} are not known yet.")
         return {tp: meta.offset for tp, meta in found.items()}
 
 

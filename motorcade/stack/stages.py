@@ -7,6 +7,7 @@ from aiokafka.errors import KafkaError
 
 from motorcade.fleet.errors import UnreachableError
 from motorcade.fleet.settings import ProcessSettings
+from motorcade.simulator.audit.read import ends
 from motorcade.stack.bringup import OnUpdate, PartUpdate
 from motorcade.stack.errors import StackError
 from motorcade.stack.pipeline import look
@@ -17,6 +18,8 @@ from motorcade.stack.state import StackState
 
 _WEB_PORT = 8089
 _POLL_S = 0.5
+#: Somebody else's pipeline is done when its topic has not grown for so long.
+_QUIET_S = 5.0
 
 
 def bars(stage: Stage) -> OnUpdate:
@@ -74,4 +77,16 @@ async def drain(settings: ProcessSettings, stage: Stage, patience_s: float) -> N
             if time.monotonic() >= deadline:
                 stage.detail = str(error)
                 return
+        await asyncio.sleep(_POLL_S)
+
+
+async def quiet(settings: ProcessSettings, topic: str, patience_s: float) -> None:
+    """Wait until nothing more arrives in a topic, or patience ends."""
+    deadline = since = time.monotonic()
+    deadline += patience_s
+    before: dict[tuple[str, int], int] = {}
+    while time.monotonic() - since < _QUIET_S and time.monotonic() < deadline:
+        now = await ends(settings, [topic])
+        if now != before:
+            before, since = now, time.monotonic()
         await asyncio.sleep(_POLL_S)

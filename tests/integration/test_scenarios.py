@@ -129,9 +129,9 @@ async def test_every_car_of_a_reconnect_storm_comes_back_with_what_it_measured(
 async def test_a_killed_broker_node_loses_what_its_durability_excuses_and_no_more(
     stack: StateFolder,
 ) -> None:
-    # While the bridge stands still the node holds messages for it in memory; then it is killed.
+    # While the bridge is away the node holds messages for it in memory; then it is killed.
     events = (
-        "{at: hold+2s, kind: pause, what: bridge, seconds: 4}",
+        "{at: hold+2s, kind: stop, what: bridge, seconds: 6}",
         "{at: hold+5s, kind: kill, what: broker-node, node: 2, seconds: 1}",
     )
     finished = await play(

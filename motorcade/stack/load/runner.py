@@ -241,6 +241,8 @@ class LoadRun:
                     if aim.scope is Scope.PIPELINE:
                         patience_s = _DRAIN_S + scenario.most_per_s * 60 / _DRAINED_PER_S
                         await stages.drain(aim.settings, stage, patience_s)
+                    elif aim.scope is Scope.RAW:
+                        await stages.quiet(aim.settings, aim.raw, _DRAIN_S)
                 looking.cancel()
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
