@@ -1,6 +1,7 @@
 """The process shell: logs on one line, /metrics, /healthz, /readyz, graceful stop on SIGTERM."""
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -14,6 +15,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from motorcade.fleet.errors import MotorcadeError
 from motorcade.fleet.settings import ProcessSettings
+
+_GC_THRESHOLDS = (20_000, 20, 20)
 
 
 class Service:
@@ -81,6 +84,10 @@ async def _serve(
     name: str, settings: ProcessSettings, body: Callable[[Service], Awaitable[None]]
 ) -> None:
     service = Service(name, settings)
+    # What was imported lives as long as the process and need not be looked at again. A batch is
+    # thousands of objects without cycles: looking every 700 of them cost a fifth of refine.
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
     loop = asyncio.get_running_loop()
     for sign in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(sign, service.stopping.set)
