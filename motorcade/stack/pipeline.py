@@ -77,14 +77,14 @@ class Pipeline:
         counts: dict[str, int] = {}
         quiet_since = time.monotonic()
         while True:
-            lag = {group: n for group, n in (await self.lag()).items() if n}
+            lag = await self._known_lag()
             now_counts = await self.counts()
-            if lag or now_counts != counts:
+            if lag is None or any(lag.values()) or now_counts != counts:
                 quiet_since = time.monotonic()
             if time.monotonic() - quiet_since >= _QUIET_S:
                 return
             if time.monotonic() > deadline:
-                behind = ", ".join(f"{group} by {n:,}" for group, n in lag.items())
+                behind = ", ".join(f"{group} by {n:,}" for group, n in (lag or {}).items() if n)
                 raise StackError(
                     f"The pipeline is not drained after {timeout_s:g} s: "
                     f"{behind or 'records still come'}.",
@@ -92,6 +92,12 @@ class Pipeline:
                 )
             counts = now_counts
             await asyncio.sleep(_POLL_S)
+
+    async def _known_lag(self) -> dict[str, int] | None:
+        try:
+            return await self.lag()
+        except CoordinatorNotAvailableError:
+            return None
 
     async def _lag_of(self, group: str, topic: str) -> int:
         partitions = [TopicPartition(topic, p) for p in range(topics.PARTITIONS)]
