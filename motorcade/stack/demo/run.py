@@ -214,6 +214,7 @@ class Demo:
         self._meter.sample()
         surroundings = Surroundings(
             durability=state.durability,
+            broker=state.broker,
             broker_drops=await watch.drops(),
             usage=tuple(self._meter.report()),
         )
