@@ -14,7 +14,6 @@ NEEDED = {
     "order of one publisher",
     "session resumed on its node",
     "will of a lost connection",
-    "no will after DISCONNECT",
     "retained message",
     "message expiry",
     "0x95 for a packet over the limit",
