@@ -20,7 +20,6 @@ NEEDED = {
 }
 #: What one has and the other has not: the suite tells them apart.
 APART = {
-    "take-over on the same node, with 0x8E": ("partly", "yes"),
     "receive-maximum of a subscriber": ("partly", "yes"),
     "0x10 when nobody subscribes": ("yes", "no"),
 }
