@@ -160,11 +160,9 @@ class RecordLayout:
             at = int(np.flatnonzero(short)[0])
             raise DecodeError(f"Record {at} of the batch is cut short at {lengths[at]} bytes.")
         # Padding lets every tail be gathered at full width without reading past the end.
-        flat = np.frombuffer(
-            b"".join(records) + bytes(MAX_VARINT * len(self.longs) + 1), dtype=np.uint8
-        )
+        data = b"".join([*records, bytes(MAX_VARINT * len(self.longs) + _WORD)])
         starts = np.cumsum(lengths) - lengths
-        front = flat[starts[:, None] + np.arange(self.width)].view(self._dtype).reshape(n)
+        front = _at_every_byte(data, self._dtype)[starts]
         bad = (front["magic"] != MAGIC) | (front["length"] != VIN_LENGTH_BYTE)
         if bad.any():
             at = int(np.flatnonzero(bad)[0])
@@ -175,7 +173,7 @@ class RecordLayout:
         longs = np.empty((n, len(self.longs)), dtype=np.int64)
         position = starts + self.width
         for column in range(len(self.longs)):
-            longs[:, column], position = _read_varints(flat, position)
+            longs[:, column], position = read_varints(data, position)
         if (position > starts + lengths).any():
             at = int(np.flatnonzero(position > starts + lengths)[0])
             raise DecodeError(f"Record {at} of the batch ends within a number.")
@@ -218,17 +216,50 @@ def _varints(column: Ints, out: NDArray[np.uint8], used: Bools) -> None:
         zigzag >>= np.uint64(7)
 
 
-def _read_varints(flat: NDArray[np.uint8], position: Ints) -> tuple[Ints, Ints]:
-    """Read one zigzag varint of each record at `position`; returns (values, next positions)."""
-    result = np.zeros(len(position), dtype=np.uint64)
-    position = position.copy()
-    open_ = np.ones(len(position), dtype=bool)
-    for i in range(MAX_VARINT):
-        byte = flat[np.minimum(position, len(flat) - 1)]
-        result[open_] |= (byte[open_] & 0x7F).astype(np.uint64) << np.uint64(7 * i)
-        position += open_
-        open_ &= byte >= 0x80
-        if not open_.any():
+def read_varints(data: bytes, position: Ints) -> tuple[Ints, Ints]:
+    """Read one zigzag varint (Avro's long) at each position; returns (values, next positions).
+
+    Args:
+        data: behind the last position that is asked for there are ten bytes more.
+        position: (n,).
+    """
+    word = _at_every_byte(data, np.dtype("<u8"))[position]
+    # The first byte without its high bit ends a number; `last` is that bit's place in the word.
+    ends = ~word & _HIGH
+    last = ends & (~ends + _ONE)
+    bits = word & (last - _ONE) & ~_HIGH
+    for mask, shift in _JOINS:
+        bits = (bits & mask) | ((bits & ~mask) >> shift)
+    values = (bits >> _ONE).view(np.int64) ^ -(bits & _ONE).view(np.int64)
+    following = position + (np.frexp(last.astype(np.float64))[1] >> 3)
+    for row in np.flatnonzero(ends == 0).tolist():  # beyond 56 bits
+        values[row], following[row] = _read_varint(data, int(position[row]))
+    return values, following
+
+
+def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+    bits = 0
+    for place in range(MAX_VARINT):
+        byte = data[at + place]
+        bits |= (byte & 0x7F) << 7 * place
+        if byte < 0x80:
             break
-    values = (result >> np.uint64(1)).astype(np.int64) ^ -(result & np.uint64(1)).astype(np.int64)
-    return values, position
+    value = (bits >> 1) ^ -(bits & 1)
+    return (value + (1 << 63)) % (1 << 64) - (1 << 63), at + place + 1
+
+
+#: Groups of 7 bits in bytes, of 14 in pairs of bytes, of 28 in halves: what stays, and how far the
+#: rest moves down to join it.
+_JOINS = (
+    (np.uint64(0x007F007F007F007F), np.uint64(1)),
+    (np.uint64(0x00003FFF00003FFF), np.uint64(2)),
+    (np.uint64(0x000000000FFFFFFF), np.uint64(4)),
+)
+_HIGH = np.uint64(0x8080808080808080)
+_ONE = np.uint64(1)
+_WORD = 8
+
+
+def _at_every_byte(data: bytes, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """What can be read at each byte, overlapping: index k is what begins at byte k."""
+    return np.ndarray((len(data) - dtype.itemsize + 1,), dtype, buffer=data, strides=(1,))

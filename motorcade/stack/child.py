@@ -1,4 +1,4 @@
-"""Exec wrapper of every child: dies with its parent, may open all the files it is allowed to.
+"""Exec wrapper of every child: dies with its parent, has its priority and all files it may open.
 
 Run as `python -m motorcade.stack.child [--death-signal=KILL|TERM] SPEC.json`. It replaces itself
 with the program, so nothing of it stays in memory.
@@ -37,6 +37,7 @@ def main(arguments: list[str]) -> None:
         spec = json.load(file)
     if spec["cwd"]:
         os.chdir(spec["cwd"])
+    os.nice(spec.get("nice", 0))
     argv = spec["argv"]
     try:
         os.execve(argv[0], argv, {**os.environ, **spec["env"]})  # noqa: S606 - no shell is wanted

@@ -24,6 +24,10 @@ MODULES: Mapping[str, str] = {
     "dispatch": "motorcade.streaming.dispatch",
 }
 
+#: How far each process steps back where the cores are full. What carries messages (broker, bridge,
+#: Kafka: 0) comes before what works on them, which catches up from Kafka; the twin is asked last.
+NICE: Mapping[str, int] = {"refine": 2, "score": 5, "alerts": 5, "dispatch": 5, "twin": 10}
+
 
 def run(name: str) -> None:
     """Runs a process of ours until SIGTERM, configured by its environment.
@@ -61,6 +65,7 @@ def program(name: str, environment: Mapping[str, str], folder: Path) -> Program:
         env=environment,
         cwd=folder,
         stop_s=30,
+        nice=NICE.get(name, 0),
     )
 
 

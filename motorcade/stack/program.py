@@ -17,6 +17,7 @@ class Program:
         env: variables added to the environment of whoever starts it.
         cwd: working directory; None keeps the starter's.
         stop_s: seconds it is given to end after SIGTERM before it is killed.
+        nice: how much it steps back where the machine is full, 0 to 19, above its starter's.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Program:
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: Path | None = None
     stop_s: int = 20
+    nice: int = 0
 
 
 def write_spec(program: Program, folder: Path) -> Path:
@@ -37,6 +39,7 @@ def write_spec(program: Program, folder: Path) -> Path:
                 "argv": list(program.argv),
                 "env": dict(program.env),
                 "cwd": str(program.cwd) if program.cwd else None,
+                "nice": program.nice,
             },
             indent=1,
         )

@@ -60,6 +60,7 @@ class Registry:
                 str(self.home / "quarkus-run.jar"),
             ),
             cwd=self.home,
+            nice=5,
         )
 
 

@@ -19,6 +19,8 @@ from motorcade.stack.program import Program
 _PREFIX = "locust-"
 MASTER = f"{_PREFIX}master"
 _WORKER = f"{_PREFIX}worker-{{}}"
+#: Workers step back for the broker, the bridge and Kafka: a ramp is as fast as these take it.
+_WORKER_NICE = 1
 #: Seconds until master and workers must be there: side by side on few cores, one after the other.
 _READY_S, _WORKER_READY_S = 60, 10
 #: Seconds that a stop may take, and cars that at least stop in each.
@@ -64,7 +66,7 @@ class Simulation:
         for index in range(settings.workers):
             argv = tuple(worker_argv(settings))
             name = _WORKER.format(index)
-            self.keeper.add(Program(name, argv, worker_env(settings, index)))
+            self.keeper.add(Program(name, argv, worker_env(settings, index), nice=_WORKER_NICE))
         patience_s = _READY_S + _WORKER_READY_S * settings.workers
         began = time.strftime(LOGGED)
         deadline = time.monotonic() + patience_s
