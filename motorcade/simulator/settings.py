@@ -28,7 +28,7 @@ class SimulatorSettings(ProcessSettings):
     worker: Annotated[int, Field(ge=0)] | None = None
     #: Folder of the run: ledgers, truth, and what made the run invalid.
     run_dir: Path = Path("motorcade-run")
-    #: Folder of recorded drives to replay; cars without one drive synthetically.
+    #: Recorded drives to replay, a folder or a description; cars without one drive synthetically.
     drives: Path | None = None
     #: Cars a second that a ramp starts; what the form in the web UI starts with.
     ramp_per_s: Annotated[float, Field(gt=0)] = 100.0

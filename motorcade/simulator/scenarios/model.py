@@ -92,7 +92,7 @@ class Fleet(Part):
     car: Literal["motorcade", "demo"] = "motorcade"
     """motorcade: cars with physics and wear; demo: the public streaming demo's own."""
     drives: Path | None = None
-    """Folder of recorded drives (CSV) to replay."""
+    """Folder of recorded drives (CSV), or a description of them, to replay."""
     signals: Path | None = None
     """Signal catalogue of another fleet (YAML)."""
     speedup: Positive = 1.0

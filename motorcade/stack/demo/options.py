@@ -1,13 +1,11 @@
 """What a person asks of `motorcade demo`."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from motorcade.fleet.errors import SettingsError
+from motorcade.simulator.descriptors import workers_for
 
-#: Cars that one Locust worker holds well within its descriptors.
-_CARS_PER_WORKER = 5000
 #: Kinds of wear that the demo begins; the two that an engine's driver must be told of.
 FAULT_KINDS = ("coolant_leak", "bearing_wear")
 
@@ -62,7 +60,7 @@ class DemoOptions:
     @property
     def workers(self) -> int:
         """Locust workers for the fleet."""
-        return math.ceil(self.cars / _CARS_PER_WORKER)
+        return workers_for(self.cars)
 
     @property
     def rate_per_s(self) -> float:
