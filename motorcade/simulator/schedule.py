@@ -68,6 +68,11 @@ class Schedule:
             self._next[rows] += self.interval_ms
             yield rows, due
 
+    def ahead(self, until_ms: int) -> tuple[Ints, Ints]:
+        """What is due next by `until_ms`, once a row, and not taken: (rows, due times)."""
+        rows = np.flatnonzero(self._next <= until_ms)
+        return rows, self._next[rows]
+
     def _from(self, rows: Ints, now_ms: int) -> Ints:
         phase = np.floor(self._place[rows] * self.interval_ms).astype(np.int64)
         rounds = -((self._origin_ms + phase - now_ms) // self.interval_ms)

@@ -58,6 +58,9 @@ _DRAIN_S = 10.0
 _CONNECTING, _STILL = 256, 16
 #: Rows that are built in one go: enough that NumPy is quick, and others have their turn between.
 _ROWS = 1024
+#: Samples are made so far ahead, as long as the cars stand still: in batches of many ticks, which
+#: halves what they cost.
+_AHEAD_MS = 1000
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,7 @@ class WorkerFleet:
             consumed=settings.consumed,
         )
         self._schedule = Schedule(_interval_ms(settings.interval_s), plan.clock.wall_start_ms)
+        self._ahead_ms = 0
         self._disturbances = Disturbances()
         self._running = 0
         self._sessions: list[CarSession | None] = []
@@ -239,6 +243,20 @@ class WorkerFleet:
             done = self._talk.send(rows, due, self._block, self._sessions)
             self._schedule.stop(done)
             self._measures.lag_ms.append(now_ms - due)
+        if now_ms >= self._ahead_ms:
+            self._prepare(now_ms)
+
+    def _prepare(self, now_ms: int) -> None:
+        """Make samples ahead, until the cars move on; not where a tick has many anyway."""
+        moves_ms = self._plan.clock.wall_ms(self._block.event_ms + self._plan.grid_ms)
+        until = min(now_ms + _AHEAD_MS, moves_ms - 1)
+        rows, due = self._schedule.ahead(until)
+        if len(rows) > _ROWS:
+            until = int(np.partition(due, _ROWS)[_ROWS]) - 1
+            rows, due = rows[due <= until], due[due <= until]
+        if len(rows) and until - now_ms > 2000 * self._tick_s:
+            self._talk.prepare(rows, due, self._block)
+            self._ahead_ms = until
 
     def _disturb(self, event: FleetEvent, group: int, now_ms: int) -> None:
         """Do to our cars what a fleet event says."""

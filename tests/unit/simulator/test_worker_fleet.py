@@ -17,6 +17,7 @@ from motorcade.simulator.fleet_events import Drop, Garbage, Offline, Pace, chose
 from motorcade.simulator.ledger import DtcRecord
 from motorcade.simulator.population import FleetPlan
 from motorcade.simulator.settings import SimulatorSettings
+from motorcade.simulator.talk import Talk
 from motorcade.simulator.wear import PlannedFault, WearKind
 from motorcade.simulator.worker_fleet import WorkerFleet
 
@@ -98,7 +99,7 @@ def fleet_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Drives:
     FakeCar.born = []
     monkeypatch.setattr(worker_fleet, "_wall_ms", lambda: START_MS)
 
-    def make(**changes: Any) -> Drive:
+    def make(plan: FleetPlan = PLAN, **changes: Any) -> Drive:
         settings = SimulatorSettings(
             cars=6,
             workers=3,
@@ -106,7 +107,7 @@ def fleet_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Drives:
             run_dir=tmp_path,
             brokers=("127.0.0.1:1", "127.0.0.1:2"),
         ).model_copy(update=changes)
-        return Drive(WorkerFleet(PLAN, settings, worker=1), monkeypatch)
+        return Drive(WorkerFleet(plan, settings, worker=1), monkeypatch)
 
     return make
 
@@ -202,6 +203,36 @@ async def test_the_pace_changes_for_all_and_nothing_that_was_due_is_left_out(dri
         dues = [due for _, due, _ in car.sent]
         assert {b - a for a, b in itertools.pairwise(dues[6:])} == {500}
         assert len(dues) in (14, 15, 16)
+
+
+async def test_what_is_made_ahead_is_what_would_be_made_when_it_is_due(
+    fleet_of: Drives, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def said(ahead_ms: int) -> list[list[tuple[int, int, bytes]]]:
+        monkeypatch.setattr(worker_fleet, "_AHEAD_MS", ahead_ms)
+        monkeypatch.setattr(worker_fleet, "_wall_ms", lambda: START_MS)
+        FakeCar.born = []
+        drive = fleet_of(plan=FleetPlan(1, PLAN.catalogue, RunClock(START_MS, START_MS, 1.0)))
+        await drive.to(20, seconds=7)
+        await drive.to(15, seconds=0.3)
+        drive.fleet.begin_event(Garbage(seconds=2, share=0.5), drive.now_ms)
+        await drive.to(18, seconds=3)
+        drive.fleet.begin_event(Pace(0.7), drive.now_ms)
+        await drive.to(18, seconds=4)
+        return [car.sent for car in FakeCar.born]
+
+    made: list[int] = []
+    prepare = Talk.prepare
+
+    def counted(talk: Talk, rows: Any, due: Any, block: Any) -> None:
+        made.append(len(rows))
+        prepare(talk, rows, due, block)
+
+    monkeypatch.setattr(Talk, "prepare", counted)
+    when_due = await said(0)
+    assert not made
+    assert await said(1000) == when_due
+    assert sum(made) > 100
 
 
 async def test_groups_of_cars_enter_the_tunnel_one_after_the_other(drive: Drive) -> None:
