@@ -1,16 +1,15 @@
 """Predictions in columns: what the scorer writes and alerts, twin and audit read."""
 
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from motorcade.fleet.arrays import Bools, Floats, Ids, Ints
 from motorcade.fleet.avro import PREDICTION_FLOATS, PREDICTION_LONGS, predictions_schema
 from motorcade.fleet.catalogue import Catalogue
-from motorcade.fleet.columns import Block, Ragged, RecordLayout
+from motorcade.fleet.columns import MAX_VARINT, Block, Ragged, RecordLayout, read_varints
 from motorcade.fleet.errors import DecodeError
 
 
@@ -41,15 +40,7 @@ class PredictionColumns:
         return len(self.vin)
 
 
-_SHARE = struct.Struct("<f")
-
-
-class Details(NamedTuple):
-    """The texts of a prediction; contributions as (signal, share), the highest first."""
-
-    model: str
-    reason: str
-    contributions: list[tuple[str, float]]
+_FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -121,7 +112,7 @@ class PredictionAvro:
         return self._layout.encode(self.schema_id, Block(columns.vin, floats, longs), rest)
 
     def decode(self, records: Sequence[bytes]) -> PredictionColumns:
-        """Decode a batch; model, reason and contributions are read by `decode_one`.
+        """Decode a batch; model, reason and contributions are left out.
 
         Raises:
             DecodeError: as `RecordLayout.decode`.
@@ -144,49 +135,45 @@ class PredictionAvro:
             block.rest,
         )
 
-    def details(self, record: bytes, rest: int) -> Details:
-        """What `decode` leaves out of a record; `rest` is its entry of `PredictionColumns.rest`.
+    def check_details(self, records: Sequence[bytes], columns: PredictionColumns) -> None:
+        """Check that what `decode` leaves out of a batch's records is there in full.
 
         Raises:
-            DecodeError: the record ends too early, or holds what is no text.
+            DecodeError: a record ends elsewhere than its details; their texts are not looked into.
         """
-        try:
-            model, at = _read_string(record, rest)
-            reason, at = _read_string(record, at)
-            contributions = []
-            while count := record[at]:
-                if count & 0x81:  # more than 63 items, or a block with its size before it
-                    full = self.decode_one(record)
-                    parts = [(part["signal"], part["share"]) for part in full["contributions"]]
-                    return Details(full["model"], full["reason"], parts)
-                at += 1
-                for _ in range(count >> 1):
-                    signal, at = _read_string(record, at)
-                    contributions.append((signal, _SHARE.unpack_from(record, at)[0]))
-                    at += _SHARE.size
-        except (IndexError, struct.error, UnicodeDecodeError) as error:
-            raise DecodeError(f"A prediction's details do not decode: {error}.") from error
-        return Details(model, reason, contributions)
+        assert columns.rest is not None
+        tails = {record[at:] for record, at in zip(records, columns.rest.tolist(), strict=True)}
+        if not _end_with_details(list(tails)):
+            raise DecodeError("A prediction's details do not end where it ends.")
 
     def decode_one(self, record: bytes) -> dict[str, Any]:
         """One record in full."""
         return self._layout.decode_one(record)
 
 
-def _read_string(data: bytes, at: int) -> tuple[str, int]:
-    length = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        length |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            break
-        shift += 7
-    length >>= 1  # zigzag of what is never negative
-    end = at + length
-    if end > len(data):
-        raise IndexError("a text is cut short")
-    return str(data[at:end], "utf-8"), end
+def _end_with_details(tails: list[bytes]) -> bool:
+    """Whether each is two texts and an Avro array of (text, float), and no more."""
+    data = b"".join([*tails, bytes(MAX_VARINT)])
+    length = np.fromiter(map(len, tails), np.int64, len(tails))
+    ends = np.cumsum(length)
+
+    def after_text(at: Ints) -> Ints:
+        size, at = read_varints(data, at)
+        return np.where((size < 0) | (size > ends - at), ends + 1, at + size)
+
+    at = after_text(after_text(ends - length))
+    done = np.zeros(len(tails), dtype=bool)
+    while (at <= ends).all() and not done.all():
+        count, after = read_varints(data, at)
+        count, at = np.where(done, 0, count), np.where(done, at, after)
+        if (count < 0).any() and (at <= ends).all():  # the block's size in bytes follows
+            at = np.where(count < 0, read_varints(data, at)[1], at)
+            count = abs(count)
+        done |= count == 0
+        while (open_ := count > 0).any() and (at <= ends).all():
+            at = np.where(open_, after_text(at) + _FLOAT_BYTES, at)
+            count -= open_
+    return bool((at == ends).all())
 
 
 def _long(value: int) -> bytes:

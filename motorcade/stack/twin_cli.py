@@ -40,15 +40,16 @@ def show(
     from motorcade.streaming import twin_query
 
     settings = _settings(database)
+    catalogue = load_catalogue(settings.signals)
     store = settings.open(create=False)
     try:
-        found = twin_query.show(store, vin)
+        found = twin_query.show(store, vin, catalogue)
     finally:
         store.close()
     if as_json:
         typer.echo(json.dumps(found, ensure_ascii=False))
     else:
-        Console().print(twin_query.render(found, load_catalogue(settings.signals)))
+        Console().print(twin_query.render(found, catalogue))
 
 
 @app.command()

@@ -40,11 +40,11 @@ _GROUP = "twin"
 _POLL_MS = 100
 _MAX_READ = 5000
 #: Records folded before a write comes early, so that a long backlog takes bounded memory: about
-#: 100 MB.
-_MAX_FOLDED = 100_000
+#: 200 MB.
+_MAX_FOLDED = 200_000
 #: Share of the time that writing may take before writes come less often, and the longest wait.
 _WRITE_SHARE = 0.1
-_MOST_FLUSH_S = 5.0
+_MOST_FLUSH_S = 10.0
 
 
 class Settings(ProcessSettings):
@@ -53,7 +53,7 @@ class Settings(ProcessSettings):
     #: SQLAlchemy URL of the database; twin.db in the data folder when unset.
     twin_url: str = ""
     #: Seconds between writes; a car's messages in between cost one row. Where writing takes more
-    #: than a tenth of the time, writes come less often, up to every 5 seconds.
+    #: than a tenth of the time, writes come less often, up to every 10 seconds.
     twin_flush_s: Annotated[float, Field(gt=0, le=60)] = 0.5
 
     @property
@@ -104,7 +104,7 @@ class Intake:
         predictions = PredictionAvro(
             catalogue, await schema_id(settings, catalogue, PREDICTIONS_SUBJECT)
         )
-        fold = Fold(catalogue, telemetry, predictions, Malformed(log, "twin"))
+        fold = Fold(telemetry, predictions, Malformed(log, "twin"))
         return cls(settings, telemetry, fold)
 
     async def add(self, records: list[Record]) -> None:
@@ -209,8 +209,8 @@ class _Twin:
 async def write(store: Store, fold: Fold, next_offsets: dict[TopicPartition, int]) -> None:
     """Write what was folded, and how far it goes, in one transaction."""
     began = time.monotonic()
-    rows = fold.take()
     positions = {Position(tp.topic, tp.partition): at for tp, at in next_offsets.items()}
+    rows = await asyncio.to_thread(fold.take)
     await asyncio.to_thread(store.write, rows, positions)
     for table, written in rows.items():
         _ROWS.labels(table.name).inc(len(written))

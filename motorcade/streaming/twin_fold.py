@@ -1,20 +1,18 @@
-"""From records of six topics to the rows of the twin: only the latest of each key, decoded late.
+"""From records of seven topics to the rows of the twin: only the latest of each key.
 
-Between two writes a car may send many messages; the fold keeps the highest order of each row and
-builds only the rows that are written. Pure: no clock, no I/O.
+Between two writes a car may send many messages; the fold keeps the highest order of each row.
+Pure: no clock, no I/O.
 """
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 from sqlalchemy import Table
 
-from motorcade.fleet.catalogue import Catalogue
-from motorcade.fleet.columns import schema_id_of
+from motorcade.fleet.arrays import Ids, Ints
+from motorcade.fleet.columns import HEADER, schema_id_of
 from motorcade.fleet.errors import DecodeError
 from motorcade.fleet.messages import (
     Alert,
@@ -52,96 +50,27 @@ _MESSAGES: dict[str, type[msgspec.Struct]] = {
     COMMANDS: CommandRequest,
     COMMANDS_STATUS: CommandResponse,
 }
+#: Records decoded at once: their columns stay in the processor's cache.
+_CHUNK = 10_000
 _json = msgspec.json.Encoder()
-
-
-class _Rows(Protocol):
-    """A batch that builds the row of one of its positions when it is asked."""
-
-    records: Sequence[Record]
-
-    def row(self, position: int) -> dict[str, Any]: ...
 
 
 class _Entry(NamedTuple):
     order: tuple[int, ...]
-    rows: _Rows
-    position: int
+    row: store.Row
 
 
-class _TelemetryRows:
-    def __init__(
-        self, catalogue: Catalogue, columns: TelemetryColumns, records: Sequence[Record]
-    ) -> None:
-        self._names = catalogue.names
-        self._scale = 10.0 ** np.array([signal.precision for signal in catalogue.signals])
-        self._columns = columns
-        self.records = records
+class _Batch(NamedTuple):
+    """Records that decoded, in columns of the same length: what orders them, and they themselves.
 
-    @cached_property
-    def _values(self) -> list[list[float]]:
-        """Signals as the car sent them: Avro's floats rounded to their precision."""
-        rounded: list[list[float]] = (
-            np.rint(self._columns.values * self._scale) / self._scale
-        ).tolist()
-        return rounded
+    vin: (n,) S17. boot, seq, offset: (n,) int64.
+    """
 
-    @cached_property
-    def _identities(self) -> list[dict[str, Any]]:
-        return _identities(self._columns, self.records)
-
-    def row(self, position: int) -> dict[str, Any]:
-        values = zip(self._names, self._values[position], strict=True)
-        signals = {name: value for name, value in values if value == value}  # noqa: PLR0124 - NaN
-        row = self._identities[position]
-        row["signals"] = _text(signals)
-        return row
-
-
-class _HealthRows:
-    def __init__(
-        self, codec: PredictionAvro, columns: PredictionColumns, records: Sequence[Record]
-    ) -> None:
-        self._codec = codec
-        self._columns = columns
-        self.records = records
-
-    @cached_property
-    def _identities(self) -> list[dict[str, Any]]:
-        return _identities(self._columns, self.records)
-
-    @cached_property
-    def _rest(self) -> list[int]:
-        assert self._columns.rest is not None
-        found: list[int] = self._columns.rest.tolist()
-        return found
-
-    def row(self, position: int) -> dict[str, Any]:
-        columns = self._columns
-        details = self._codec.details(self.records[position].value, self._rest[position])
-        contributions = [
-            {"signal": signal, "share": round(share, 4)} for signal, share in details.contributions
-        ]
-        row = self._identities[position]
-        row |= {
-            "score": _finite(columns.score[position]),
-            "threshold": _finite(columns.threshold[position]),
-            "coverage": float(columns.coverage[position]),
-            "model": details.model,
-            "version": int(columns.version[position]),
-            "reason": details.reason,
-            "contributions": _text(contributions),
-        }
-        return row
-
-
-class _OneRow:
-    def __init__(self, row: dict[str, Any], record: Record) -> None:
-        self._row = row
-        self.records: Sequence[Record] = (record,)
-
-    def row(self, position: int) -> dict[str, Any]:  # noqa: ARG002 - there is one
-        return self._row
+    vin: Ids
+    boot: Ints
+    seq: Ints
+    offset: Ints
+    records: list[bytes]
 
 
 class Fold:
@@ -149,87 +78,103 @@ class Fold:
 
     def __init__(
         self,
-        catalogue: Catalogue,
         telemetry: TelemetryAvro,
         predictions: PredictionAvro,
         malformed: Malformed,
     ) -> None:
-        self._catalogue = catalogue
         self._telemetry = telemetry
         self._predictions = predictions
         self._malformed = malformed
+        #: Telemetry and predictions wait for each other: columns cost by the batch.
+        self._waiting: dict[str, list[Record]] = {TELEMETRY: [], PREDICTIONS: []}
         self._entries: dict[Table, dict[tuple[str, ...], _Entry]] = {t: {} for t in store.ORDER}
+        self._schemas: set[int] = set()
 
     def add(self, records: Sequence[Record]) -> None:
         """Take in records of one topic; what does not decode is counted, reported, passed over."""
         topic = records[0].topic
-        if topic == TELEMETRY:
-            self._decode(records, self._add_telemetry)
-        elif topic == PREDICTIONS:
-            self._decode(records, self._add_predictions)
+        if topic in self._waiting:
+            self._waiting[topic] += records
         else:
             for record in records:
                 self._add_message(topic, record)
 
-    def take(self) -> dict[Table, list[dict[str, Any]]]:
+    def take(self) -> dict[Table, list[store.Row]]:
         """The rows to write, distinct by key; the fold is empty afterwards."""
-        rows = {t: self._build(t, entries) for t, entries in self._entries.items() if entries}
-        for entries in self._entries.values():
-            entries.clear()
-        return rows
+        rows = {t: [entry.row for entry in found.values()] for t, found in self._entries.items()}
+        rows[store.vehicle] = self._latest(TELEMETRY, self._decode_telemetry)
+        rows[store.health] = self._latest(PREDICTIONS, self._decode_predictions)
+        rows[store.schema] = [(number, self._schema(number)) for number in sorted(self._schemas)]
+        self._entries = {table: {} for table in store.ORDER}
+        self._waiting = {topic: [] for topic in self._waiting}
+        self._schemas.clear()
+        return {table: found for table, found in rows.items() if found}
 
-    def _build(
-        self, table: Table, entries: Mapping[tuple[str, ...], _Entry]
-    ) -> list[dict[str, Any]]:
-        found = []
-        for entry in entries.values():
-            try:
-                found.append(entry.rows.row(entry.position))
-            except DecodeError as error:
-                self._malformed(table.name, error, entry.rows.records[entry.position])
-        return found
+    def _latest(
+        self, topic: str, decode: Callable[[Sequence[Record]], list[_Batch]]
+    ) -> list[store.Row]:
+        """The record of each car that is highest in order, by car."""
+        waiting = self._waiting[topic]
+        batches = [
+            batch
+            for first in range(0, len(waiting), _CHUNK)
+            for batch in self._decode(waiting[first : first + _CHUNK], decode)
+        ]
+        if not batches:
+            return []
+        vin, boot, seq, offset = (
+            np.concatenate(parts) for parts in [*zip(*batches, strict=True)][:4]
+        )
+        records = [record for batch in batches for record in batch.records]
+        order = np.lexsort((offset, seq, boot, vin))
+        last = order[np.append(vin[order[1:]] != vin[order[:-1]], True)]
+        return list(
+            zip(
+                vin[last].astype(str).tolist(),
+                boot[last].tolist(),
+                seq[last].tolist(),
+                map(records.__getitem__, last.tolist()),
+                offset[last].tolist(),
+                strict=True,
+            )
+        )
 
-    def _decode(self, records: Sequence[Record], add: Callable[[Sequence[Record]], None]) -> None:
-        """Add a batch at once; when one of it does not decode, its halves, and so on."""
+    def _decode(
+        self, records: Sequence[Record], decode: Callable[[Sequence[Record]], list[_Batch]]
+    ) -> list[_Batch]:
+        """Decode a batch at once; when one of it does not decode, its halves, and so on."""
         try:
-            add(records)
+            return decode(records)
         except (DecodeError, TypeError, UnicodeDecodeError) as error:
             if len(records) == 1:
                 self._malformed(records[0].topic, error, records[0])
-                return
+                return []
             middle = len(records) // 2
-            self._decode(records[:middle], add)
-            self._decode(records[middle:], add)
+            return self._decode(records[:middle], decode) + self._decode(records[middle:], decode)
 
-    def _add_telemetry(self, records: Sequence[Record]) -> None:
-        ids = np.array([schema_id_of(record.value) for record in records])
-        for number in np.unique(ids).tolist():
-            if not self._telemetry.knows(number):
-                raise DecodeError(f"The schema {number} is not known.")
-            mine = [records[row] for row in np.flatnonzero(ids == number).tolist()]
-            columns = self._telemetry.decode([record.value for record in mine], number)
-            rows = _TelemetryRows(self._catalogue, columns, mine)
-            self._latest(store.vehicle, mine, columns, rows)
+    def _decode_telemetry(self, records: Sequence[Record]) -> list[_Batch]:
+        values = [record.value for record in records]
+        headers = {value[:HEADER] for value in values}
+        if len(headers) > 1:
+            groups = ([r for r in records if r.value[:HEADER] == header] for header in headers)
+            return [batch for group in groups for batch in self._decode_telemetry(group)]
+        number = schema_id_of(headers.pop())
+        if not self._telemetry.knows(number):
+            raise DecodeError(f"The schema {number} is not known.")
+        batch = _batch(self._telemetry.decode(values, number), records, values)
+        self._schemas.add(number)
+        return [batch]
 
-    def _add_predictions(self, records: Sequence[Record]) -> None:
-        columns = self._predictions.decode([record.value for record in records])
-        rows = _HealthRows(self._predictions, columns, records)
-        self._latest(store.health, records, columns, rows)
+    def _decode_predictions(self, records: Sequence[Record]) -> list[_Batch]:
+        values = [record.value for record in records]
+        columns = self._predictions.decode(values)
+        self._predictions.check_details(values, columns)
+        return [_batch(columns, records, values)]
 
-    def _latest(self, table: Table, records: Sequence[Record], columns: Any, rows: _Rows) -> None:
-        entries = self._entries[table]
-        identity = zip(
-            columns.vin.tolist(), columns.boot.tolist(), columns.seq.tolist(), records, strict=True
-        )
-        best: dict[bytes, tuple[int, int, int, int]] = {}
-        for position, (vin, boot, seq, record) in enumerate(identity):
-            order = (boot, seq, record.offset, position)
-            if vin not in best or order > best[vin]:
-                best[vin] = order
-        for vin, (boot, seq, offset, position) in best.items():
-            key = (vin.decode(),)
-            if key not in entries or (boot, seq, offset) > entries[key].order:
-                entries[key] = _Entry((boot, seq, offset), rows, position)
+    def _schema(self, number: int) -> str:
+        layout = self._telemetry.layout(number)
+        assert layout is not None
+        return _text(layout.schema)
 
     def _add_message(self, topic: str, record: Record) -> None:
         try:
@@ -252,7 +197,7 @@ class Fold:
         key = tuple(str(row[column.name]) for column in table.primary_key.columns)
         entries = self._entries[table]
         if key not in entries or order > entries[key].order:
-            entries[key] = _Entry(order, _OneRow(row, record), 0)
+            entries[key] = _Entry(order, tuple(row[column.name] for column in table.columns))
 
 
 _TABLES: dict[str, Table] = {
@@ -278,24 +223,15 @@ def _cannot_store(table: Table, row: dict[str, Any]) -> str:
     return ""
 
 
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
-
-
 def _text(value: object) -> str:
     return _json.encode(value).decode()
 
 
-def _identities(columns: Any, records: Sequence[Record]) -> list[dict[str, Any]]:
-    """Of each position of a batch, what both of a car's latest rows begin with."""
-    names = ("vin", "boot", "seq", "time", "due", "record_offset")
-    rows = zip(
-        columns.vin.astype(str).tolist(),
-        *(getattr(columns, name).tolist() for name in names[1:-1]),
-        (record.offset for record in records),
-        strict=True,
-    )
-    return [dict(zip(names, row, strict=True)) for row in rows]
+def _batch(
+    columns: TelemetryColumns | PredictionColumns, records: Sequence[Record], values: list[bytes]
+) -> _Batch:
+    offset = np.fromiter((record.offset for record in records), np.int64, len(records))
+    return _Batch(columns.vin, columns.boot, columns.seq, offset, values)
 
 
 def _connection_fields(message: VehicleStatus) -> dict[str, Any]:

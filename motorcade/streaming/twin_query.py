@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import math
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,8 +10,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from motorcade.fleet.avro import IDENTITY_FIELDS
 from motorcade.fleet.catalogue import Catalogue
+from motorcade.fleet.columns import schema_id_of
 from motorcade.fleet.errors import MotorcadeError
+from motorcade.fleet.predictions import PredictionAvro
+from motorcade.fleet.telemetry import TelemetryAvro
 from motorcade.streaming import twin_store
 from motorcade.streaming.twin_store import Store
 
@@ -21,8 +26,13 @@ class UnknownVehicleError(MotorcadeError):
     """The twin knows no car of this id; the message names near ones."""
 
 
-def show(store: Store, vin: str) -> dict[str, Any]:
+def show(store: Store, vin: str, catalogue: Catalogue) -> dict[str, Any]:
     """Everything that the twin knows of a car.
+
+    Args:
+        store: the twin.
+        vin: the car.
+        catalogue: names and precisions of its signals.
 
     Returns:
         vin; telemetry, health, connection, command: an object or null; alerts: those open, newest
@@ -31,14 +41,15 @@ def show(store: Store, vin: str) -> dict[str, Any]:
     Raises:
         UnknownVehicleError: no table knows the car.
         TwinError: the database cannot be read.
+        DecodeError: it holds a record that does not decode.
     """
     rows = {table.name: store.rows(table, vin=vin) for table in twin_store.ORDER}
     if not any(rows.values()):
         raise UnknownVehicleError(f"The twin knows no vehicle {vin!r}.", _hint(store, vin))
     return {
         "vin": vin,
-        "telemetry": _one(rows["vehicle"]),
-        "health": _one(rows["health"]),
+        "telemetry": _telemetry(rows["vehicle"], store, catalogue),
+        "health": _prediction(rows["health"], catalogue),
         "connection": _connection(_one(rows["connection"])),
         "alerts": _open_alerts(rows["alert"]),
         "dtcs": [_public(row) for row in sorted(rows["dtc"], key=_newest_first)],
@@ -72,6 +83,41 @@ def _one(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
     return _public(rows[0]) if rows else None
 
 
+def _telemetry(
+    rows: list[dict[str, Any]], store: Store, catalogue: Catalogue
+) -> dict[str, Any] | None:
+    if not rows:
+        return None
+    record = rows[0]["record"]
+    number = schema_id_of(record)
+    codec = TelemetryAvro(catalogue, 0)
+    codec.learn(number, json.loads(store.schemas()[number]))
+    columns = codec.decode([record], number)
+    found = {name: int(getattr(columns, name)[0]) for name in IDENTITY_FIELDS}
+    values = zip(catalogue.signals, columns.values[0].tolist(), strict=True)
+    # As the car sent them: Avro's floats rounded to their precision.
+    signals = {s.name: round(value, s.precision) for s, value in values if math.isfinite(value)}
+    return found | {"signals": signals}
+
+
+def _prediction(rows: list[dict[str, Any]], catalogue: Catalogue) -> dict[str, Any] | None:
+    if not rows:
+        return None
+    found = PredictionAvro(catalogue, 0).decode_one(rows[0]["record"])
+    return {name: found[name] for name in (*IDENTITY_FIELDS, "coverage", "model", "version")} | {
+        "score": _finite(found["score"]),
+        "threshold": _finite(found["threshold"]),
+        "reason": found["reason"],
+        "contributions": [
+            part | {"share": round(part["share"], 4)} for part in found["contributions"]
+        ],
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
 def _public(row: dict[str, Any]) -> dict[str, Any]:
     """A row without its keys of storage, its JSON columns decoded."""
     hidden = {"vin", "record_offset", "rank"}
@@ -82,7 +128,7 @@ def _public(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-_JSON_COLUMNS = frozenset({"signals", "contributions", "parameters"})
+_JSON_COLUMNS = frozenset({"signals", "parameters"})
 
 
 def _newest_first(row: dict[str, Any]) -> int:

@@ -1,5 +1,8 @@
 """The twin's tables in SQL, and the one way they are written: the highest order wins.
 
+A car's telemetry and predictions, of which there are more than of all else, are kept as Kafka has
+them: an order beside the Avro record, which whoever asks for the car decodes (twin_query).
+
 Every row has an order, a tuple that rises with what it says of the car and, where that is equal,
 with the record's offset. A write takes effect only above the order that is stored, so writes
 commute: replays, repeats and reorders end in the same rows.
@@ -18,6 +21,7 @@ from sqlalchemy import (
     Engine,
     Float,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -64,32 +68,15 @@ def _text(name: str) -> Column[Any]:
     return Column(name, Text, nullable=False)
 
 
-#: Latest telemetry; `signals` is a JSON object of the signals that were present.
-vehicle = _table(
-    "vehicle",
-    [_key("vin", 17)],
-    _long("boot"),
-    _long("seq"),
-    _long("time"),
-    _long("due"),
-    _text("signals"),
-)
-#: Latest prediction; score is null when it was not scored, `contributions` is a JSON list.
-health = _table(
-    "health",
-    [_key("vin", 17)],
-    _long("boot"),
-    _long("seq"),
-    _long("time"),
-    _long("due"),
-    Column("score", Float),
-    Column("threshold", Float),
-    Column("coverage", Float, nullable=False),
-    _text("model"),
-    _long("version"),
-    _text("reason"),
-    _text("contributions"),
-)
+def _latest(name: str) -> Table:
+    record = Column("record", LargeBinary, nullable=False)
+    return _table(name, [_key("vin", 17)], _long("boot"), _long("seq"), record)
+
+
+#: Latest telemetry: a record of `telemetry`, whose schema is in `schema`.
+vehicle = _latest("vehicle")
+#: Latest prediction: a record of `predictions`, whose schema depends on no signals.
+health = _latest("health")
 #: Latest birth or will; offline comes after online within one connection.
 connection = _table(
     "connection",
@@ -146,6 +133,13 @@ command_status = _table(
     _text("reason"),
     _long("rank"),
 )
+#: Schemas of telemetry by their id in the registry, as JSON.
+schema = Table(
+    "telemetry_schema",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    _text("definition"),
+)
 #: Next offset of each partition, written with the rows: a twin that was dropped starts over.
 position = Table(
     "position",
@@ -166,7 +160,8 @@ ORDER: dict[Table, tuple[str, ...]] = {
     command_status: ("rank",),
 }
 
-Row = Mapping[str, Any]
+#: What a table's columns hold, in their order.
+Row = tuple[Any, ...]
 
 
 class Position(NamedTuple):
@@ -198,9 +193,8 @@ class Store:
             ) from error
         self._upserts = {
             table: _Upsert(self.engine, table, _upsert(insert, table, order))
-            for table, order in ORDER.items()
+            for table, order in (ORDER | {schema: (), position: ()}).items()
         }
-        self._move = _Upsert(self.engine, position, _upsert(insert, position, ()))
 
     def close(self) -> None:
         """Close the database."""
@@ -213,16 +207,12 @@ class Store:
 
         Within one call a table's rows have distinct keys.
         """
-        moves = [
-            {"topic": p.topic, "partition": p.partition, "next_offset": offset}
-            for p, offset in next_offsets.items()
-        ]
+        moves = [(*place, offset) for place, offset in next_offsets.items()]
         with self._transaction() as connection:
-            for table in ORDER:
-                if rows.get(table):
-                    self._upserts[table].run(connection, rows[table])
-            if moves:
-                self._move.run(connection, moves)
+            for table, upsert in self._upserts.items():
+                written = moves if table is position else rows.get(table)
+                if written:
+                    upsert.run(connection, written)
 
     def positions(self) -> dict[Position, int]:
         """Next offset of every partition that rows were written of."""
@@ -236,13 +226,16 @@ class Store:
             for table in metadata.sorted_tables:
                 connection.execute(delete(table))
 
+    def schemas(self) -> dict[int, str]:
+        """Schemas of telemetry by id, as JSON."""
+        return {row["id"]: row["definition"] for row in self._all(select(schema))}
+
     def rows(self, table: Table, *, vin: str | None = None) -> list[dict[str, Any]]:
         """A table's rows, or those of one car, in the order of their keys."""
         query = select(table).order_by(*table.primary_key.columns)
         if vin is not None:
             query = query.where(table.c.vin == vin)
-        with self._transaction() as connection:
-            return [dict(row) for row in connection.execute(query).mappings()]
+        return self._all(query)
 
     def vins(self) -> list[str]:
         """Every car that any table knows, in order."""
@@ -250,6 +243,10 @@ class Store:
             return sorted(
                 {v for t in ORDER for v in connection.scalars(select(t.c.vin).distinct())}
             )
+
+    def _all(self, query: Any) -> list[dict[str, Any]]:
+        with self._transaction() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
 
     def _transaction(self) -> AbstractContextManager[Connection]:
         return _Transaction(self.engine)
@@ -264,15 +261,19 @@ class _Upsert:
     def __init__(self, engine: Engine, table: Table, statement: Any) -> None:
         compiled = statement.compile(dialect=engine.dialect)
         self._text = str(compiled)
-        self._keys = itemgetter(*(column.name for column in table.primary_key.columns))
-        positions = compiled.positiontup
-        #: Parameters of a row: a tuple, or for a driver with named ones the row itself.
-        self._parameters = itemgetter(*positions) if positions else dict
+        self._names = [column.name for column in table.columns]
+        self._keys = itemgetter(
+            *(self._names.index(column.name) for column in table.primary_key.columns)
+        )
+        #: A driver with named parameters takes no tuples; for the others they are in our order.
+        self._named = not compiled.positiontup
 
     def run(self, connection: Connection, rows: Sequence[Row]) -> None:
         """Write rows, in the order of their keys: neighbours share the pages of the table."""
-        ordered = sorted(rows, key=self._keys)
-        connection.exec_driver_sql(self._text, [self._parameters(row) for row in ordered])
+        ordered: list[Any] = sorted(rows, key=self._keys)
+        if self._named:
+            ordered = [dict(zip(self._names, row, strict=True)) for row in ordered]
+        connection.exec_driver_sql(self._text, ordered)
 
 
 class _Transaction(AbstractContextManager[Connection]):
@@ -317,7 +318,9 @@ def differences(first: Store, second: Store) -> list[str]:
     return found
 
 
-def _by_key(rows: Iterable[Row], keys: list[str]) -> dict[tuple[Any, ...], Row]:
+def _by_key(
+    rows: Iterable[dict[str, Any]], keys: list[str]
+) -> dict[tuple[Any, ...], dict[str, Any]]:
     return {tuple(row[key] for key in keys): row for row in rows}
 
 

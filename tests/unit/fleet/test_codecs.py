@@ -156,10 +156,10 @@ def test_predictions_survive_with_reason_and_contributions(
     one = codec.decode_one(records[0])
     assert (one["model"], one["reason"]) == ("autoencoder", reason)
     assert [(c["signal"], c["share"]) for c in one["contributions"]] == shares
-    assert again.rest is not None
-    assert codec.details(records[0], int(again.rest[0])) == ("autoencoder", reason, shares)
-    with pytest.raises(DecodeError):
-        codec.details(records[0][:-1], int(again.rest[0]))
+    codec.check_details(records, again)
+    for wrong in (records[0][:-1], records[0] + b"\0", records[0][:-1] + b"\2"):
+        with pytest.raises(DecodeError, match="details"):
+            codec.check_details([*records[1:], wrong], again)
 
 
 def test_messages_survive_and_a_wrong_one_says_what_is_wrong() -> None:

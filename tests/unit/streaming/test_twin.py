@@ -60,7 +60,7 @@ class Log:
 
 
 def fold(log: Log | None = None) -> Fold:
-    return Fold(CATALOGUE, AVRO, predictions.CODEC, Malformed(log or Log(), "twin"))
+    return Fold(AVRO, predictions.CODEC, Malformed(log or Log(), "twin"))
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_the_newest_telemetry_by_boot_and_seq_stays(store: Store) -> None:
 
 def test_an_absent_signal_is_absent(store: Store) -> None:
     write(store, [telemetry(0, 1, 1, missing="oil_temp")])
-    signals = json.loads(store.rows(twin_store.vehicle)[0]["signals"])
+    signals = twin_query.show(store, CAR, CATALOGUE)["telemetry"]["signals"]
     assert set(signals) == set(CATALOGUE.names) - {"oil_temp"}
     assert signals["speed"] == 1.0
 
@@ -159,9 +159,9 @@ def test_the_first_final_state_of_a_command_stays(store: Store) -> None:
 
 def test_a_message_that_was_not_scored_says_why(store: Store) -> None:
     write(store, [prediction(0, 1, float("nan"))])
-    (row,) = store.rows(twin_store.health)
-    assert row["score"] is None
-    assert row["reason"] == "no model is live yet"
+    health = twin_query.show(store, CAR, CATALOGUE)["health"]
+    assert health["score"] is None
+    assert health["reason"] == "no model is live yet"
 
 
 EVERYTHING = st.lists(
@@ -275,7 +275,7 @@ def test_one_car_as_a_person_sees_it(store: Store) -> None:
     records += [alert(4, 1, AlertAction.RAISED), alert(5, 2, AlertAction.RAISED)]
     records += [alert(6, 1, AlertAction.CLEARED), request(7), response(8, CommandState.SUCCEEDED)]
     write(store, records)
-    found = twin_query.show(store, CAR)
+    found = twin_query.show(store, CAR, CATALOGUE)
     assert [entry["id"] for entry in found["alerts"]] == ["alert-2"]
     assert found["command"]["status"] == "SUCCEEDED"
     assert found["health"]["contributions"][0] == {"signal": "coolant_temp", "share": 0.7}
@@ -291,12 +291,12 @@ def test_one_car_as_a_person_sees_it(store: Store) -> None:
 def test_an_unknown_car_is_answered_with_near_ones(store: Store) -> None:
     write(store, [telemetry(0, 1, 1), telemetry(1, 1, 1, OTHER)])
     with pytest.raises(twin_query.UnknownVehicleError, match=CAR):
-        twin_query.show(store, "MC9AAT5E7T0000007")
+        twin_query.show(store, "MC9AAT5E7T0000007", CATALOGUE)
 
 
 def test_an_empty_twin_says_so(store: Store) -> None:
     with pytest.raises(twin_query.UnknownVehicleError, match="none yet"):
-        twin_query.show(store, CAR)
+        twin_query.show(store, CAR, CATALOGUE)
 
 
 @pytest.mark.parametrize("url", ["nonsense", "sqlite:////no/such/folder/twin.db", "oracle://x"])
