@@ -235,8 +235,11 @@ class MqttSession(MqttLink):
 
     def _write_again(self, packet_id: int, sent: Sent, duplicate: bool) -> None:
         assert self._connection is not None
-        topic, payload, retain, block = sent
-        self._connection.write(packets.publish(topic, payload, packet_id, retain, block, duplicate))
+        self._connection.write(
+            packets.publish(
+                sent.topic, sent.payload, packet_id, sent.retain, sent.properties, duplicate
+            )
+        )
 
     def _interrupted(self) -> None:
         for answer in self._subacks.values():

@@ -1,12 +1,13 @@
 """What a session has published at QoS 1 and not yet seen acknowledged, across connections."""
 
 from collections.abc import Callable, Container
-from typing import NamedTuple
+
+import msgspec
 
 MAX_PACKET_ID = 65535
 
 
-class Sent(NamedTuple):
+class Sent(msgspec.Struct, gc=False):
     """A message as it can be sent again: topic aliases do not outlive a connection."""
 
     topic: bytes
