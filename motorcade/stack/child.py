@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> None:
         spec = json.load(file)
     if spec["cwd"]:
         os.chdir(spec["cwd"])
-    os.nice(spec.get("nice", 0))
+    os.nice(spec["nice"])
     argv = spec["argv"]
     try:
         os.execve(argv[0], argv, {**os.environ, **spec["env"]})  # noqa: S606 - no shell is wanted
