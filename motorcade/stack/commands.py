@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from motorcade.fleet.errors import MotorcadeError
+from motorcade.simulator.descriptors import workers_for
 from motorcade.stack import (
     archives,
     bench_cli,
@@ -144,6 +145,7 @@ def up(
         registry_port=registry_port,
         broker_port=broker_port,
         cars=cars,
+        load_workers=workers_for(cars),
     )
     running = start_stack(options, console)
     if as_json:
