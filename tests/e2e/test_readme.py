@@ -27,6 +27,9 @@ _BLOCK = re.compile(r"```sh\n(.*?)```", re.DOTALL)
 #: second.
 ELSEWHERE = ("scripts/run", "scripts/test")
 
+#: What a load run ends with; beside other tests the machine may be too busy for its thresholds.
+VERDICTS = (0, 2, 3)
+
 pytestmark = pytest.mark.timeout(420)
 
 
@@ -39,9 +42,12 @@ def commands() -> list[str]:
 
 
 def run(command: str, state: Path) -> subprocess.CompletedProcess[str]:
-    vin = generate_vin(SEED, 7)
+    """A command as it stands, but for the car's name and for where files are written."""
+    command = command.replace("VIN", generate_vin(SEED, 7))
+    for name in ("a.json", "a.html", "b.json"):
+        command = command.replace(name, str(state.parent / name))
     return subprocess.run(
-        shlex.split(command.replace("VIN", vin)),
+        shlex.split(command),
         cwd=ROOT,
         env={**os.environ, "MOTORCADE_STATE": str(state)},
         stdin=subprocess.DEVNULL,
@@ -89,14 +95,20 @@ def test_every_command_of_the_readme_runs(state: Path, tmp_path: Path) -> None:
     wanted = commands()
     ran: list[str] = []
 
-    def must_run(command: str) -> None:
+    def must_run(command: str, codes: tuple[int, ...] = (0,)) -> None:
         assert command in wanted, f"the README no longer says {command!r}"
         done = run(command, state)
-        assert done.returncode == 0, f"{command}:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+        assert done.returncode in codes, f"{command}:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
         ran.append(command)
 
     must_run("scripts/run --help")
+    must_run("scripts/run scenarios")
+    must_run("scripts/run size --cars 1000000")
     must_run("scripts/run up")
+    loads = [command for command in wanted if command.startswith("scripts/run load ")]
+    for load in loads:
+        must_run(load, VERDICTS)
+    must_run("scripts/run compare a.json b.json")
     asyncio.run(drive(StateFolder(state)))
     must_run("scripts/run status")
     must_run("scripts/run twin show VIN")

@@ -45,9 +45,9 @@ SeqPlace = Annotated[str, matching(r"\$(\.\w+)+", "a path such as $.header.seq")
 class Target(Part):
     """What is put under load."""
 
-    stack: Literal["own", "running", "external"] = "own"
+    stack: Literal["auto", "own", "running", "external"] = "auto"
     """own: started for the run and stopped after it; running: what `motorcade up` started;
-    external: somebody else's broker, at broker_url."""
+    external: somebody else's broker, at broker_url; auto: running if one is up, else own."""
     broker: Literal["auto", "mosquitto", "artemis", "rmqtt"] = "auto"
     """Broker of an own stack; auto takes mosquitto where it is installed, else artemis."""
     broker_nodes: Count = 1

@@ -80,8 +80,6 @@ def _target(one: "Scenario") -> Iterator[Objection]:
     if (target.cert is None) != (target.key is None):
         missing = "cert" if target.cert is None else "key"
         yield ("target", missing), "is missing; cert and key belong together"
-    if target.stack != "own" and target.broker_nodes != 1:
-        yield ("target", "broker_nodes"), "is only for stack: own"
 
 
 def _judged(one: "Scenario") -> Iterator[Objection]:
@@ -99,7 +97,7 @@ def _stack_events(one: "Scenario") -> Iterator[Objection]:
         if target.stack == "external":
             text = "happens to a part of a stack of ours; an external one is not ours to touch"
             yield ("events", position, "kind"), text
-        elif target.stack == "own" and event.node > target.broker_nodes:
+        elif target.stack != "running" and event.node > target.broker_nodes:
             yield ("events", position, "node"), f"must be at most {target.broker_nodes}"
 
 

@@ -72,7 +72,9 @@ def load(
     **Next:** `motorcade scenarios` lists what there is; `motorcade compare A.json B.json`.
     """
     options = LoadOptions(document, report, keep, ui, web_port, shlex.join(sys.argv))
-    raise typer.Exit(_run(load_scenario(scenario, changes or ()), options, folder_of(state)))
+    folder = folder_of(state)
+    wanted = target.decided(load_scenario(scenario, changes or ()), folder)
+    raise typer.Exit(_run(wanted, options, folder))
 
 
 def _run(scenario: Scenario, options: LoadOptions, folder: StateFolder) -> int:

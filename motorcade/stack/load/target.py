@@ -88,6 +88,15 @@ class Target:
         return tuple(n for n in self.state.servers if n not in {"kafka", "registry"})
 
 
+def decided(scenario: Scenario, folder: StateFolder) -> Scenario:
+    """The scenario with `auto` decided: the stack that is up, or else one of its own."""
+    if scenario.target.stack != "auto":
+        return scenario
+    stack = "own" if folder.load() is None else "running"
+    aim = scenario.target.model_copy(update={"stack": stack})
+    return scenario.model_copy(update={"target": aim})
+
+
 def stack_options(scenario: Scenario, folder: StateFolder) -> StackOptions | None:
     """The stack that the scenario needs started; None where nothing of ours has to be."""
     target = scenario.target

@@ -224,7 +224,6 @@ def test_a_wrong_value_is_named_with_what_was_found_and_what_is_allowed() -> Non
         ("limit: {}", "takes no stages"),
         ("target: {stack: external}", "target.broker_url is missing"),
         ("target: {broker_url: mqtt://b:1}", "is only for stack: external"),
-        ("target: {stack: running, broker_nodes: 3}", "is only for stack: own"),
         ("target: {kafka: nowhere}", "must be none, or host:port"),
         ("target: {credentials: gone.yaml}", "mine.yaml:9: target.credentials: "),
         ("fleet2: {}", "fleet2 is not known. Did you mean fleet?"),
