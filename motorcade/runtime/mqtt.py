@@ -21,7 +21,7 @@ from motorcade.runtime.mqtt_errors import (
     MqttUntrusted,
     MqttWindowFull,
 )
-from motorcade.runtime.mqtt_link import MqttLink
+from motorcade.runtime.mqtt_link import MqttLink, ignore
 from motorcade.runtime.mqtt_options import Credentials, Tls, Will
 from motorcade.runtime.mqtt_outbox import MAX_PACKET_ID, Outbox, Sent
 from motorcade.runtime.mqtt_packets import Connack, Properties
@@ -49,10 +49,6 @@ __all__ = [
     "Tls",
     "Will",
 ]
-
-
-def _ignore(*_: object) -> None:
-    """The callback of who does not listen."""
 
 
 class MqttSession(MqttLink):
@@ -118,9 +114,9 @@ class MqttSession(MqttLink):
             reconnect=reconnect,
         )
         #: (session, packet id or 0 at QoS 0, topic, payload, properties); nothing is acknowledged.
-        self.on_message: Callable[[MqttSession, int, str, bytes, Properties], None] = _ignore
+        self.on_message: Callable[[MqttSession, int, str, bytes, Properties], None] = ignore
         #: (session, packet id, reason code) of a QoS 1 message that we published.
-        self.on_puback: Callable[[MqttSession, int, int], None] = _ignore
+        self.on_puback: Callable[[MqttSession, int, int], None] = ignore
         #: Largest packet that the broker takes, in bytes; 0 before CONNACK or without a limit.
         self.maximum_packet_size = 0
         self._subacks: dict[int, asyncio.Future[tuple[int, ...]]] = {}

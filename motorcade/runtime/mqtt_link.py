@@ -21,7 +21,7 @@ _BACKOFF_CAP_S = 30.0
 _CONNACK_TIMEOUT_S = 10.0
 
 
-def _ignore(*_: object) -> None:
+def ignore(*_: object) -> None:
     """The callback of who does not listen."""
 
 
@@ -35,13 +35,12 @@ class MqttLink:
     __slots__ = (
         "__weakref__",
         "_attempts",
-        "_away_until",
         "_clean_start",
         "_closing",
         "_connack",
-        "_connected_at",
         "_connection",
         "_credentials",
+        "_cuts",
         "_keepalive_s",
         "_receive_maximum",
         "_reconnect",
@@ -49,6 +48,8 @@ class MqttLink:
         "_session_expiry_s",
         "_source_address",
         "_tls",
+        "accepted_at",
+        "away_until",
         "client_id",
         "connected",
         "ended",
@@ -88,22 +89,25 @@ class MqttLink:
         self._reconnect = reconnect
 
         #: (session, whether the broker still had the session), subscriptions being in place.
-        self.on_connected: Callable[[Any, bool], None] = _ignore
+        self.on_connected: Callable[[Any, bool], None] = ignore
         #: (session, reason code of the broker's DISCONNECT or refusal; None for a lost socket).
-        self.on_disconnected: Callable[[Any, int | None], None] = _ignore
+        self.on_disconnected: Callable[[Any, int | None], None] = ignore
 
         self.connected = False
         #: Lost for good: it does not come back by itself.
         self.ended = False
         #: Rises with each connection: packet ids received belong to one generation.
         self.generation = 0
+        #: When the broker last accepted the client (CONNACK), and until when there is no network;
+        #: monotonic seconds.
+        self.accepted_at = 0.0
+        self.away_until = 0.0
 
         self._connection: Connection | None = None
         self._connack: asyncio.Future[Connack] | None = None
         self._reconnecting: asyncio.Task[None] | None = None
         self._attempts = 0
-        self._away_until = 0.0
-        self._connected_at = 0.0
+        self._cuts = 0
         self._closing = False
 
     async def connect(self, timeout_s: float, *, retry: bool = False) -> None:
@@ -128,7 +132,7 @@ class MqttLink:
                     except MqttRefused as refusal:
                         if not retry or refusal.reason_code not in TRANSIENT:
                             raise
-                    await asyncio.sleep(_backoff_s(attempt))
+                    await self._pause(attempt)
                     attempt += 1
         except TimeoutError as error:
             raise self._unreachable(f"no answer within {timeout_s:g} s") from error
@@ -146,11 +150,15 @@ class MqttLink:
     def cut(self, away_s: float = 0.0) -> None:
         """Lose the connection as if the network had cut it: the session comes back by itself.
 
+        One that is only being made is lost as well.
+
         Args:
-            away_s: how long there is no network; it does not try again before.
+            away_s: how long there is no network; it does not try again before. The end of a longer
+                absence stays where it is.
         """
-        self._away_until = time.monotonic() + away_s
-        if self.connected:
+        self.away_until = max(self.away_until, time.monotonic() + away_s)
+        self._cuts += 1
+        if self._connection is not None:
             self._lost(None)
 
     # -- what a session adds ----------------------------------------------------------------------
@@ -177,9 +185,12 @@ class MqttLink:
         """One attempt, bounded: socket, CONNECT, CONNACK, subscriptions and messages restored."""
         context = self._tls.context(self.client_id) if self._tls else None
         connection = Connection(self)
+        cuts = self._cuts
         try:
             async with asyncio.timeout(_CONNACK_TIMEOUT_S):
                 await connection.open(self.endpoint, context, self._source_address)
+                if self._cuts != cuts:
+                    raise ConnectionResetError("cut before CONNECT")
                 self._connection = connection
                 await self._handshake(connection)
         except BaseException as error:
@@ -205,9 +216,11 @@ class MqttLink:
                 answer.properties.get("server_reference", ""),
             )
         connection.keep_alive(answer.properties.get("server_keep_alive", self._keepalive_s))
+        self.accepted_at = time.monotonic()
         await self._restore(connection, answer)
+        if self._connection is not connection:  # lost between its CONNACK and now
+            raise ConnectionResetError("closed after CONNACK")
         self.connected = True
-        self._connected_at = time.monotonic()
         self._send_again(duplicate=answer.session_present)
         self.on_connected(self, answer.session_present)
 
@@ -259,13 +272,10 @@ class MqttLink:
     async def _come_back(self) -> None:
         # Two clients of one id take the session from each other, and not every broker says so
         # (mosquitto 2.0.11 closes without 0x8E): a short life does not end the back-off.
-        if time.monotonic() - self._connected_at > _BACKOFF_CAP_S:
+        if time.monotonic() - self.accepted_at > _BACKOFF_CAP_S:
             self._attempts = 0
         while True:
-            away_s = max(0.0, self._away_until - time.monotonic())
-            await asyncio.sleep(away_s + _backoff_s(self._attempts))
-            if time.monotonic() < self._away_until:
-                continue  # the network went away meanwhile
+            await self._pause(self._attempts)
             self._attempts += 1
             try:
                 async with door(self.endpoint):
@@ -281,6 +291,14 @@ class MqttLink:
                     return
             except Exception as error:  # noqa: BLE001 - whatever it is, it may be over next time
                 self._report(error, "coming back failed")
+
+    async def _pause(self, attempt: int) -> None:
+        """Wait before an attempt, and for the network, which may go away again meanwhile."""
+        while True:
+            away_s = max(0.0, self.away_until - time.monotonic())
+            await asyncio.sleep(away_s + _backoff_s(attempt))
+            if time.monotonic() >= self.away_until:
+                return
 
     def _end(self) -> Connection | None:
         self._closing = True
