@@ -1,5 +1,6 @@
 """What all cars of a worker share, and what a car has to say: the terms of a car's session."""
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -47,20 +48,25 @@ class CarKit:
 
 
 class Telemetry(msgspec.Struct, gc=False):
-    """Samples `first` to `last` of a boot on their way; `due` is that of the last."""
+    """Samples `first` to `last` of a boot on their way; `due` is that of the last.
+
+    overtaken: refused for now, and a later message was accepted meanwhile.
+    """
 
     first: int
     last: int
     due: int
     payload: bytes
+    overtaken: bool = False
 
 
 class Other(msgspec.Struct, gc=False):
-    """A DTC, with its record, or an answer to a command."""
+    """A DTC, with its record, or an answer to a command; `said` is the wall clock in ms."""
 
     topic: str
     payload: bytes
     properties: Mapping[str, Any]
+    said: int
     dtc: DtcRecord | None = None
 
 
@@ -70,3 +76,34 @@ Outgoing = Telemetry | Other
 def samples_of(message: Outgoing) -> int:
     """How many samples of telemetry a message carries."""
     return message.last - message.first + 1 if isinstance(message, Telemetry) else 0
+
+
+def put_back(waiting: deque[Outgoing], message: Outgoing) -> None:
+    """Let a message that was refused for now wait in its place, ahead of all that came later.
+
+    Only telemetry has an order among itself, and other messages among themselves: they go to other
+    topics, and wait in front.
+    """
+    place = 0
+    for other in waiting:
+        if isinstance(message, Telemetry):
+            later = isinstance(other, Telemetry) and other.first > message.first
+        else:
+            later = isinstance(other, Telemetry) or other.said > message.said
+        if later:
+            break
+        place += 1
+    waiting.insert(place, message)
+
+
+def overtake(waiting: deque[Outgoing], accepted: Telemetry) -> int:
+    """Samples that now can only arrive behind `accepted`, each counted once."""
+    found = 0
+    for other in waiting:
+        if isinstance(other, Telemetry):
+            if other.first > accepted.first:
+                break
+            if not other.overtaken:
+                other.overtaken = True
+                found += samples_of(other)
+    return found

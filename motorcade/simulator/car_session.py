@@ -21,7 +21,15 @@ from motorcade.runtime.mqtt import (
 )
 from motorcade.runtime.mqtt_packets import Properties
 from motorcade.simulator import measures as states
-from motorcade.simulator.car_kit import CarKit, Other, Outgoing, Telemetry, samples_of
+from motorcade.simulator.car_kit import (
+    CarKit,
+    Other,
+    Outgoing,
+    Telemetry,
+    overtake,
+    put_back,
+    samples_of,
+)
 from motorcade.simulator.ledger import DtcRecord
 from motorcade.simulator.orders import Orders
 
@@ -54,7 +62,7 @@ class CarSession:
     __slots__ = (
         "_connection",
         "_endpoint",
-        "_hold_until",
+        "_hold",
         "_kit",
         "_on_wire",
         "_orders",
@@ -83,7 +91,7 @@ class CarSession:
         self._orders: Orders | None = None
         self._telemetry_topic = kit.topic(vin)
         self._connection = 1
-        self._hold_until = 0.0
+        self._hold: asyncio.TimerHandle | None = None
         self._on_wire: dict[int, Outgoing] = {}
         self._waiting: deque[Outgoing] | None = None
         self._session = session = MqttSession(
@@ -133,6 +141,9 @@ class CarSession:
         while self._session.connected and self._session.in_flight and time.monotonic() < deadline:
             await asyncio.sleep(_POLL_S)
         kit = self._kit
+        if self._hold is not None:
+            self._hold.cancel()
+            self._hold = None
         if self._waiting:
             unsent = kit.deliveries.unsent
             unsent[self.number] = sum(map(samples_of, self._waiting))
@@ -201,7 +212,7 @@ class CarSession:
         dtc = messages.DiagnosticTroubleCode(vin, boot, code, kind, event_ms, due, description)
         record = DtcRecord(vin, boot, code, kind, event_ms, due, acked=False)
         topic = mqtt_topics.topic(vin, mqtt_topics.DTC)
-        self._post(Other(topic, messages.encode(dtc), {"content_type": _JSON}, record))
+        self._post(Other(topic, messages.encode(dtc), {"content_type": _JSON}, due, record))
         self._kit.measures.counts.dtcs += 1
         return record
 
@@ -231,11 +242,8 @@ class CarSession:
     def _publish(self, message: Outgoing) -> bool:
         """Put a message on the wire; False when it has to wait."""
         kit, session = self._kit, self._session
-        if len(self._on_wire) >= kit.in_flight or not session.connected:
+        if self._hold or len(self._on_wire) >= kit.in_flight or not session.connected:
             return False
-        if self._hold_until and time.monotonic() < self._hold_until:
-            return False
-        self._hold_until = 0.0
         try:
             if isinstance(message, Telemetry):
                 packet_id = session.publish(
@@ -276,6 +284,11 @@ class CarSession:
             self._kit.tally.waiting -= 1
         if not waiting:
             self._waiting = None
+
+    def _go_on(self) -> None:
+        """The pause that the broker asked for is over, whether or not the car has more to say."""
+        self._hold = None
+        self._flush()
 
     def _drop_oldest(self) -> None:
         """Keep the buffer within its bound; only telemetry is ever dropped."""
@@ -331,15 +344,19 @@ class CarSession:
             kit.measures.counts.unheard += 1
             if self._waiting is None:
                 self._waiting = deque()
-            self._waiting.appendleft(message)
+            put_back(self._waiting, message)
             kit.tally.waiting += 1
-            self._hold_until = time.monotonic() + _UNHEARD_S
+            if self._hold is not None:
+                self._hold.cancel()
+            self._hold = asyncio.get_running_loop().call_later(_UNHEARD_S, self._go_on)
             return
         if reason_code >= _FAILURE:
             self._refused(message)
         elif isinstance(message, Telemetry):
             kit.deliveries.acked.noted += (self.number, message.first, message.last)
             kit.measures.batch.puback_ms.append(time.time() * 1000 - message.due)
+            if self._waiting:
+                kit.measures.counts.overtaken += overtake(self._waiting, message)
         elif message.dtc is not None:
             message.dtc.acked = True
         if self._waiting:
@@ -367,7 +384,7 @@ class CarSession:
             if (correlation := properties.get("correlation_data")) is not None:
                 extra["correlation_data"] = correlation
             where = mqtt_topics.topic(self.vin, mqtt_topics.COMMAND_RESPONSE)
-            self._post(Other(where, messages.encode(answer), extra))
+            self._post(Other(where, messages.encode(answer), extra, now_ms))
         if packet_id:
             session.acknowledge((packet_id,), session.generation)
 

@@ -59,6 +59,9 @@ class Counts:
     #: the quota is exceeded (0x97).
     refused: int = 0
     unheard: int = 0
+    #: Telemetry that such a PUBACK brought out of order: a later message, on the wire behind it,
+    #: was accepted. It arrives behind that one, which nobody could prevent.
+    overtaken: int = 0
     connects: int = 0
     #: Connections lost that nobody asked to end, and attempts that failed.
     disconnects: int = 0

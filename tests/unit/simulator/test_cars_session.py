@@ -1,5 +1,6 @@
 """A car's life on MQTT, with a session in place of a broker."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -221,10 +222,93 @@ async def test_a_message_that_may_come_again_is_sent_again_after_a_pause(
     send(car, 2)
     assert session.on("telemetry") == [b"1"]
     assert not ledger_of(car).acked
-    clock[0] += 2
-    send(car, 3)
+    await passes(clock, 2)
     assert session.on("telemetry") == [b"1", b"1", b"2"]
     assert measures.counts.unheard == 1
+
+
+async def passes(clock: list[float], seconds: float) -> None:
+    clock[0] += seconds
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("refused", [(1, 2), (2, 1), (1, 2, 3), (3, 1, 2)])
+async def test_messages_refused_for_now_come_again_in_their_order(
+    car: CarSession, measures: Measures, clock: list[float], refused: tuple[int, ...]
+) -> None:
+    object.__setattr__(car._kit, "in_flight", 4)
+    object.__setattr__(car._kit, "buffer", 10)
+    await car.start()
+    session = session_of(car)
+    on_wire = list(range(1, len(refused) + 1))
+    send(car, *on_wire)
+    ids = {payload: packet_id for packet_id, _, payload, _ in session.published}
+    for seq in refused:
+        session.puback(ids[b"%d" % seq], 0x10)
+    send(car, 4)
+    await passes(clock, 2)
+    again = session.on("telemetry")[len(refused) :]
+    assert again == [b"%d" % seq for seq in (*on_wire, 4)]
+    assert measures.counts.overtaken == 0
+
+
+async def test_what_was_accepted_behind_a_refused_message_overtakes_it_and_is_counted(
+    car: CarSession, measures: Measures, clock: list[float]
+) -> None:
+    object.__setattr__(car._kit, "in_flight", 4)
+    await car.start()
+    session = session_of(car)
+    send(car, 1, 2, 3)
+    first, second, third = (packet_id for packet_id, *_ in session.published[-3:])
+    session.puback(first, 0x97)
+    session.puback(second)
+    session.puback(third)
+    send(car, 4)
+    assert session.on("telemetry") == [b"1", b"2", b"3"]  # held, so that no more overtake
+    await passes(clock, 2)
+    assert session.on("telemetry") == [b"1", b"2", b"3", b"1", b"4"]
+    assert measures.counts.overtaken == 1
+
+
+async def test_trouble_codes_refused_for_now_come_again_in_their_order_and_by_themselves(
+    car: CarSession, clock: list[float]
+) -> None:
+    await car.start()
+    car.park()
+    session = session_of(car)
+    codes = ["P0217", "P0300"]
+    for code in codes:
+        car.report_failure(code, "misfire", 5, "")
+    for packet_id in [packet_id for packet_id, *_ in session.published[-2:]]:
+        session.puback(packet_id, 0x10)
+    await passes(clock, 0.5)
+    assert len(session.on("dtc")) == 2
+    await passes(clock, 1)
+    assert [json.loads(dtc)["code"] for dtc in session.on("dtc")] == codes * 2
+
+
+async def test_the_last_message_of_a_car_comes_again_by_itself(
+    car: CarSession, clock: list[float]
+) -> None:
+    await car.start()
+    session = session_of(car)
+    send(car, 1)
+    session.puback(session.last_id(), 0x97)
+    await passes(clock, 2)
+    assert session.on("telemetry") == [b"1", b"1"]
+
+
+async def test_a_car_that_stopped_sends_nothing_again(car: CarSession, clock: list[float]) -> None:
+    await car.start()
+    session = session_of(car)
+    send(car, 1)
+    session.puback(session.last_id(), 0x97)
+    await car.stop(drain_s=0)
+    session.connected = True
+    await passes(clock, 2)
+    assert session.on("telemetry") == [b"1"]
+    assert ledger_of(car).unsent == 1
 
 
 async def test_a_refused_message_is_counted_and_not_acknowledged(
