@@ -181,31 +181,45 @@ def _judged(
 ) -> Iterator[tuple[Span, str | None]]:
     """Missing numbers with what excuses them, if anything does.
 
-    When a missing message was due is estimated between its neighbours in raw: messages are due
-    at even distances. One beyond the last neighbour was due after it, one before the first before.
+    When a missing message was due is estimated from its neighbours in raw: messages are due at
+    even distances, those beyond the first or the last one at the car's mean pace. Of a car of which
+    too little came to tell its pace, nothing beyond is excused.
     """
     if not excuses:
         yield span, None
         return
     before = max((run for run in mine if run.last < span[0]), key=lambda r: r.last, default=None)
     after = min((run for run in mine if run.first > span[1]), key=lambda r: r.first, default=None)
+    pace = _pace(mine)
     for seq in range(span[0], span[1] + 1):
-        earliest, latest = _due(seq, before, after)
+        due = _due(seq, before, after, pace)
         reason = next(
-            (e.reason for e in excuses if e.from_ms <= latest and earliest <= e.to_ms), None
+            (e.reason for e in excuses if due is not None and e.from_ms <= due <= e.to_ms), None
         )
         yield (seq, seq), reason
 
 
-def _due(seq: int, before: _Run | None, after: _Run | None) -> tuple[float, float]:
-    """Between which moments a missing message was due."""
+def _pace(mine: Sequence[_Run]) -> float | None:
+    """Milliseconds between two messages of a car, as raw shows them; None where it shows none."""
+    if not mine:
+        return None
+    oldest = min(mine, key=lambda run: run.first)
+    newest = max(mine, key=lambda run: run.last)
+    if newest.last == oldest.first:
+        return None
+    return (newest.due_last - oldest.due_first) / (newest.last - oldest.first)
+
+
+def _due(seq: int, before: _Run | None, after: _Run | None, pace: float | None) -> float | None:
+    """When a missing message was due, wall-clock milliseconds; None if nothing tells."""
     if before is not None and after is not None:
         share = (seq - before.last) / (after.first - before.last)
-        due = before.due_last + share * (after.due_first - before.due_last)
-        return due, due
+        return before.due_last + share * (after.due_first - before.due_last)
+    if pace is None:
+        return None
     if before is not None:
-        return before.due_last, float("inf")
-    return float("-inf"), float("inf") if after is None else after.due_first
+        return before.due_last + pace * (seq - before.last)
+    return None if after is None else after.due_first - pace * (after.first - seq)
 
 
 def _example(claim: Claim, part: Span) -> str:

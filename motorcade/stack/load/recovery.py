@@ -71,7 +71,8 @@ def recovered_s(
         until_ms: when the next thing happened or the run ended; later samples do not count.
 
     Returns:
-        None when it did not become calm in that time, or had nothing to recover from.
+        None when it did not become calm in that time, was so for too short a time to tell, or had
+        nothing to recover from.
     """
     if not happening.recovers:
         return None
@@ -84,8 +85,8 @@ def recovered_s(
         elif since is None:
             since = one.time_ms
         elif one.time_ms - since >= _LASTS_MS:
-            break
-    return None if since is None else (since - happening.over_ms) / 1000
+            return (since - happening.over_ms) / 1000
+    return None
 
 
 def _stuck(samples: Sequence[Sample]) -> bool:

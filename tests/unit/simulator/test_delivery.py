@@ -98,6 +98,21 @@ def test_the_last_messages_of_a_car_are_due_after_its_last_one_seen() -> None:
     assert delivered(one, set(range(1, 9)), excuses=[late]).excused == 2
 
 
+def test_an_excuse_ends_however_much_is_missing_after_it() -> None:
+    kill = Excuse(45 * SECOND, 55 * SECOND, "killed")
+    found = delivered(claim(range(1, 1001)), set(range(1, 51)), excuses=[kill])
+    assert (found.excused, found.lost) == (5, 945)
+    found = delivered(claim(range(1, 101)), set(range(60, 101)), excuses=[kill])
+    assert (found.excused, found.lost) == (11, 48)
+
+
+def test_nothing_is_excused_of_a_car_whose_pace_nothing_tells() -> None:
+    kill = Excuse(0, 1000 * SECOND, "killed")
+    for present in (set(), {5}):
+        found = delivered(claim(range(1, 11)), present, excuses=[kill])
+        assert (found.excused, found.lost) == (0, 10 - len(present))
+
+
 def test_a_payload_without_boot_belongs_to_the_cars_only_boot() -> None:
     found = deliver([claim(range(1, 6))], [seen({1, 2, 3, 5}, boot=0)], {})
     assert (found.lost, found.others) == (1, 0)

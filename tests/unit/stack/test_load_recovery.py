@@ -58,6 +58,13 @@ def test_calm_that_does_not_last_is_no_recovery() -> None:
     assert recovery(samples) == 20
 
 
+def test_a_calm_too_short_to_last_is_no_recovery() -> None:
+    samples = [look(s, connected=50 if 11 <= s < 57 else CARS) for s in range(61)]
+    assert recovery(samples[11:]) is None
+    longer = [look(s, connected=50 if 11 <= s < 55 else CARS) for s in range(61)]
+    assert recovery(longer[11:]) == 45
+
+
 def test_what_was_never_calm_again_has_not_recovered() -> None:
     samples = [look(s, lag=1000 * s) if s > 11 else look(s) for s in range(61)]
     assert recovery(samples[12:]) is None
