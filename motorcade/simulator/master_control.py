@@ -16,7 +16,13 @@ from locust import events, runners
 from motorcade.fleet.errors import MotorcadeError
 from motorcade.simulator import wire
 from motorcade.simulator.dispatcher import FleetDispatcher
-from motorcade.simulator.fleet_events import FleetEvent, FleetEventError, Pace, event_of
+from motorcade.simulator.fleet_events import (
+    FleetEvent,
+    FleetEventError,
+    Pace,
+    event_of,
+    values_of,
+)
 from motorcade.simulator.fleet_plan import plan_of
 from motorcade.simulator.master_state import MasterState, describe
 from motorcade.simulator.scenarios.model import Scenario
@@ -89,7 +95,7 @@ class MasterControl:
         events.test_stopping.add_listener(self._stopping)
         events.test_stop.add_listener(self._stopped)
         self.state.write_run()
-        self.state.write_truth()
+        self.state.keep_truth()
         gevent.spawn(self._watch)
 
     # -- what the web UI asks for -----------------------------------------------------------------
@@ -176,7 +182,11 @@ class MasterControl:
             return self.state.happened("faults", f"{len(faults)} cars: {kinds}")
         event = event_of(body)
         kind, detail = describe(event)
-        return self.state.happened(kind, detail, self._send(event))
+        return self.state.happened(kind, detail, self._send(event), values_of(event))
+
+    def failed(self, what: str) -> None:
+        """A part of the scenario could not be played: the run is invalid."""
+        self.state.failed(what)
 
     def set_interval(self, seconds: float) -> None:
         """Have all cars publish at this interval from now on."""
@@ -286,6 +296,7 @@ class MasterControl:
             for node, worker in list(self._workers.items()):
                 if not worker.lost and (reason := self._loss(node, worker)):
                     self._lose(node, worker, reason)
+            self.state.keep_truth()
             gevent.sleep(_WATCH_S)
 
     def _loss(self, node: str, worker: Worker) -> str:

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ _SUMS = (
 )
 #: States of a car in which it is connected.
 _CONNECTED = ("driving", "parked")
+#: The truth grows with the fleet: it is not written more often than this.
+_TRUTH_EVERY_S = 10.0
 #: What is not shown of each worker: it is shown merged.
 _HISTOGRAMS = "histograms"
 
@@ -52,7 +54,8 @@ class Problem(msgspec.Struct):
 
     #: Wall-clock milliseconds since 1970.
     time: int
-    worker: int
+    #: The worker that was lost; None where none was.
+    worker: int | None
     reason: str
 
 
@@ -82,17 +85,32 @@ class MasterState:
     Attributes:
         reports: each worker's last report.
         problems: what makes the run invalid.
-        events: what happened to the fleet, {time_ms, kind, detail}, wall clock.
+        events: what happened to the fleet, {time_ms, kind, detail}, wall clock, and `body` of
+            a fleet event.
+
+    Args:
+        plan: of the fleet.
+        settings: of the master.
+        clock: monotonic seconds.
     """
 
-    def __init__(self, plan: FleetPlan, settings: SimulatorSettings) -> None:
+    def __init__(
+        self,
+        plan: FleetPlan,
+        settings: SimulatorSettings,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._plan = plan
         self._settings = settings
+        self._clock = clock
         self._started_ms = _wall_ms()
         self.reports: dict[int, dict[str, Any]] = {}
         self.problems: list[Problem] = []
         self.faults: list[PlannedFault] = []
         self.failures: list[dict[str, Any]] = []
+        self._codes: dict[str, str] = {}
+        self._truth_changed = True
+        self._truth_written_s: float | None = None
         self.events: list[dict[str, Any]] = []
         self._latency = MergedLatency()
 
@@ -103,18 +121,25 @@ class MasterState:
         self.reports[state["worker"]] = state
         if failures:
             self.failures += failures
-            self.write_truth()
+            if self.faults:  # the demo's cars fail again and again without one
+                self._codes |= {failure["vin"]: failure["code"] for failure in failures}
+            self._truth_changed = True
+            self.keep_truth()
 
     def lost(self, worker: int, reason: str) -> None:
         """A worker is gone, or its work is: the run is invalid from here on."""
-        self.problems.append(Problem(_wall_ms(), worker, reason))
         self.reports.pop(worker, None)
+        self.failed(reason, worker)
+
+    def failed(self, reason: str, worker: int | None = None) -> None:
+        """The generator did not do what it should: the run is invalid from here on."""
+        self.problems.append(Problem(_wall_ms(), worker, reason))
         self.write_run()
 
     @property
     def lost_workers(self) -> list[int]:
         """Numbers of the workers that were lost, whether or not they came back."""
-        return sorted({problem.worker for problem in self.problems})
+        return sorted({one.worker for one in self.problems if one.worker is not None})
 
     @property
     def connected(self) -> int:
@@ -128,9 +153,15 @@ class MasterState:
 
     # -- events ---------------------------------------------------------------------------------
 
-    def happened(self, kind: str, detail: str, time_ms: int | None = None) -> dict[str, Any]:
+    def happened(
+        self,
+        kind: str,
+        detail: str,
+        time_ms: int | None = None,
+        body: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
         """Note that something happened to the fleet, now unless a time is given."""
-        event = {"time_ms": time_ms or _wall_ms(), "kind": kind, "detail": detail}
+        event = {"time_ms": time_ms or _wall_ms(), "kind": kind, "detail": detail, "body": body}
         self.events.append(event)
         return event
 
@@ -160,7 +191,8 @@ class MasterState:
         except WearError as error:
             raise FaultsError(error.what, error.remedy) from error
         self.faults += faults
-        self.write_truth()
+        self._truth_changed = True
+        self.keep_truth()
         return faults
 
     def _choose(self, request: FaultRequest, taken: set[int], now: int) -> list[PlannedFault]:
@@ -225,27 +257,40 @@ class MasterState:
             ],
             "workers_expected": self._settings.workers,
             "events": self.events,
-            **self.truth(),
+            "faults": len(self.faults),
+            "failures": len(self.failures),
         }
 
     def truth(self) -> dict[str, Any]:
-        """Planned faults and the failures that came of them."""
+        """Planned faults and the failures that came of them, all that there are."""
         return {
-            "faults": [
-                {
-                    **wire.fault_to(fault),
-                    "vin": self._plan.vin(fault.index),
-                    "failure_ms": fault.failure_ms,
-                }
-                for fault in self.faults
-            ],
+            "faults": [self._fault(fault) for fault in self.faults],
             "failures": self.failures,
+        }
+
+    def newest_faults(self, most: int) -> list[dict[str, Any]]:
+        """The faults that were planned last, each with the `code` that its car failed with."""
+        found = map(self._fault, self.faults[-most:])
+        return [{**fault, "code": self._codes.get(fault["vin"])} for fault in found]
+
+    def _fault(self, fault: PlannedFault) -> dict[str, Any]:
+        return {
+            **wire.fault_to(fault),
+            "vin": self._plan.vin(fault.index),
+            "failure_ms": fault.failure_ms,
         }
 
     # -- the run folder -------------------------------------------------------------------------
 
+    def keep_truth(self) -> None:
+        """Write the truth if it has changed, unless that was done a moment ago."""
+        last = self._truth_written_s
+        if self._truth_changed and (last is None or self._clock() - last >= _TRUTH_EVERY_S):
+            self.write_truth()
+
     def write_truth(self) -> None:
         """Put the truth about faults where the audit finds it."""
+        self._truth_changed, self._truth_written_s = False, self._clock()
         _write(self._settings.run_dir / "truth.json", self.truth())
 
     def write_run(self, scenario: dict[str, Any] | None = None) -> None:

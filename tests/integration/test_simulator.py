@@ -251,18 +251,20 @@ async def test_a_fault_ends_in_a_trouble_code_and_the_car_is_parked(
     )
     assert status == 200
     fleet = await simulator.until(lambda fleet: fleet["cars"].get("parked") == 1)
-    [failure] = fleet["failures"]
+    assert (fleet["faults"], fleet["failures"]) == (1, 1)
+    told = await simulator.get("/motorcade/truth")
+    [failure] = told["failures"]
     [dtc] = tap.by_kind[mqtt_topics.DTC]
     vin = generate_vin(SEED, fault["index"])
     assert dtc["vin"] == failure["vin"] == vin
     assert dtc["code"] == "P0217"
     assert dtc["time"] == fault["onset_ms"] + 600_000
-    truth = json.loads((simulator.settings.run_dir / "truth.json").read_text())
-    assert [one["vin"] for one in truth["faults"]] == [vin]
-    assert truth["failures"] == [failure]
+    assert [one["vin"] for one in told["faults"]] == [vin]
     status, problem = await simulator.post("/motorcade/faults", data=b"{")
     assert status == 400
     assert "not understood" in problem["problem"]
+    await simulator.stop()
+    assert json.loads((simulator.settings.run_dir / "truth.json").read_text()) == told
 
 
 async def test_a_killed_worker_makes_the_run_invalid_and_its_cars_run_nowhere_else(

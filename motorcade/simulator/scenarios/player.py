@@ -29,6 +29,9 @@ class Fleet(Protocol):
     def happen(self, body: dict[str, Any]) -> object:
         """Let an event happen to the fleet; raises MotorcadeError when it cannot."""
 
+    def failed(self, what: str) -> None:
+        """Something of the scenario could not be done."""
+
 
 class ScenarioPlayer:
     """Plays one scenario at a time.
@@ -113,6 +116,7 @@ class ScenarioPlayer:
             self._fleet.happen(body)
         except MotorcadeError as error:
             _log.error("%s did not happen: %s", body["kind"], error)
+            self._fleet.failed(f"{body['kind']} did not happen: {error}")
 
 
 def _wall_ms() -> int:

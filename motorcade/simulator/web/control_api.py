@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 from flask import Blueprint, Response, jsonify, request
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
@@ -26,13 +27,19 @@ _GAUGES = {
 def control_api(control: MasterControl) -> Blueprint:
     """Routes under /motorcade, health and metrics.
 
-    GET fleet: its state; GET scenario: what is or was played, whole; POST events, faults, ledger.
+    GET fleet: its state; GET truth: every fault and failure; GET scenario: what is or was played,
+    whole; POST events, faults, ledger.
     """
     api = Blueprint("motorcade", __name__)
 
     @api.get("/motorcade/fleet")
     def fleet() -> Response:
         return jsonify(control.fleet())
+
+    @api.get("/motorcade/truth")
+    def truth() -> Response:
+        text = msgspec.json.encode(control.state.truth())
+        return Response(text, content_type="application/json")
 
     @api.get("/motorcade/scenario")
     def scenario() -> Response:

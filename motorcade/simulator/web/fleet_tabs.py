@@ -6,7 +6,7 @@ from typing import Any
 from flask import Response, request
 
 from motorcade.simulator.master_control import MasterControl
-from motorcade.simulator.web.tab_rows import TABS, rows_of
+from motorcade.simulator.web.tab_rows import FAULTS, TABS, rows_of
 
 
 def add_tabs(web_ui: Any, control: MasterControl) -> None:
@@ -21,7 +21,8 @@ def add_tabs(web_ui: Any, control: MasterControl) -> None:
 
     def add_rows(response: Response) -> Response:
         if request.path.endswith("/stats/requests") and response.is_json:
-            rows = [{"key": key, "data": data} for key, data in rows_of(control.fleet()).items()]
+            shown = {**control.fleet(), "newest_faults": control.state.newest_faults(FAULTS)}
+            rows = [{"key": key, "data": data} for key, data in rows_of(shown).items()]
             response.set_data(json.dumps({**(response.json or {}), "extended_stats": rows}))
         return response
 

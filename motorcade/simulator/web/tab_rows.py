@@ -14,11 +14,14 @@ Columns = tuple[tuple[str, str], ...]
 
 CAR_STATES = ("driving", "parked", "connecting", "reconnecting", "offline", "refused")
 _LATENCIES = {
-    "connect": "connect → CONNACK",
+    "connect": "wanted → CONNACK",
+    "reconnect": "lost → CONNACK again",
     "puback": "due → PUBACK",
     "lag": "generator's lag",
     "tick": "generator's tick",
 }
+#: So many faults are shown at most, the newest: every look at the UI brings them all.
+FAULTS = 200
 _PERCENTILES = ("p50", "p90", "p99", "p999", "p9999", "max")
 
 
@@ -137,17 +140,16 @@ def _due(event: dict[str, Any]) -> dict[str, Any]:
 
 
 def fault_rows(fleet: Fleet) -> Rows:
-    """Cars that wear, and what became of them."""
-    failed = {failure["vin"]: failure["code"] for failure in fleet["failures"]}
+    """The newest cars that wear, and what became of them."""
     return [
         {
             "name": fault["vin"],
             "kind": fault["kind"],
             "onset": _date(fault["onset_ms"]),
             "failure": _date(fault["failure_ms"]),
-            "state": f"failed with {failed[fault['vin']]}" if fault["vin"] in failed else "wear",
+            "state": "wear" if fault["code"] is None else f"failed with {fault['code']}",
         }
-        for fault in fleet["faults"]
+        for fault in fleet["newest_faults"]
     ]
 
 

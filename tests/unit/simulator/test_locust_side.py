@@ -149,6 +149,39 @@ def test_a_bad_request_for_faults_says_what_is_wrong(
     assert master.faults == []
 
 
+def test_the_truth_is_written_now_and_then_and_the_fleet_tells_only_how_much_it_is(
+    tmp_path: Path,
+) -> None:
+    now = 0.0
+    plan = FleetPlan(1, load_catalogue(), RunClock(0, 0, 1.0))
+    state = MasterState(plan, SimulatorSettings(run_dir=tmp_path), clock=lambda: now)
+
+    def written() -> int:
+        return len(json.loads((tmp_path / "truth.json").read_text())["failures"])
+
+    for second in (0.0, 1.0, 9.9):
+        now = second
+        state.reported({"worker": 0, "wanted": 10}, [{"vin": plan.vin(3), "code": "P0217"}])
+    assert written() == 1
+    now = 10.0
+    state.keep_truth()
+    assert written() == 3
+    state.reports.clear()
+    fleet = state.fleet()
+    assert (fleet["faults"], fleet["failures"]) == (0, 3)
+    assert len(state.truth()["failures"]) == 3
+
+
+def test_the_newest_faults_are_shown_with_what_became_of_them(master: MasterState) -> None:
+    master.plan_faults(b'{"count": 20, "kinds": ["coolant_leak"]}')
+    last = master.faults[-1]
+    vin = FleetPlan(1, load_catalogue(), RunClock(0, 0, 1.0)).vin(last.index)
+    master.reported({"worker": 0, "wanted": 10}, [{"vin": vin, "code": "P0217"}])
+    shown = master.newest_faults(2)
+    assert [one["code"] for one in shown] == [None, "P0217"]
+    assert shown[-1]["vin"] == vin
+
+
 def test_a_lost_worker_makes_the_run_invalid(master: MasterState, tmp_path: Path) -> None:
     master.write_run()
     assert json.loads((tmp_path / "run.json").read_text())["valid"] is True

@@ -15,12 +15,13 @@ from motorcade.simulator import wire
 from motorcade.simulator.fleet_events import Drop, FleetEventError, Pace
 from motorcade.simulator.master_control import MasterControl, WorkersError
 from motorcade.simulator.master_latency import MergedLatency, merge
+from motorcade.simulator.master_state import problems_of
 from motorcade.simulator.measures import STATES, encode, new_histogram, record
 from motorcade.simulator.scenarios.document import ScenarioError
 from motorcade.simulator.scenarios.load import load_scenario
 from motorcade.simulator.scenarios.request import asked
 from motorcade.simulator.settings import SimulatorSettings
-from motorcade.simulator.web.tab_rows import CAR_STATES, TABS, rows_of
+from motorcade.simulator.web.tab_rows import CAR_STATES, FAULTS, TABS, rows_of
 
 REPORT = {
     "released": True,
@@ -195,6 +196,23 @@ def test_the_master_plays_a_scenario_to_its_end(master: Master) -> None:
     assert len(control.state.faults) == 2
 
 
+def test_an_event_of_a_scenario_that_cannot_begin_makes_the_run_invalid(
+    master: Master, tmp_path: Path
+) -> None:
+    master.worker()
+    changes = "stages=[{name: a, seconds: 1}]; events=[{at: 0, kind: faults, cars: 29}]"
+    master.play("steady", scenario_cars="29", scenario_set=changes)
+    until(lambda: master.runner.started)
+    master.report(wanted=5)  # so few run that there are no cars for the faults
+    until(lambda: master.runner.state == "stopped")
+    assert not master.control.fleet()["valid"]
+    [problem] = problems_of(tmp_path)
+    assert problem.worker is None
+    assert problem.reason.startswith("faults did not happen: 29 faults were asked for")
+    assert master.control.state.lost_workers == []
+    assert master.control.fleet()["events"] == []
+
+
 def test_stopping_the_run_stops_the_scenario(master: Master, tmp_path: Path) -> None:
     from locust import events
 
@@ -234,7 +252,8 @@ def test_an_event_is_told_to_all_workers_with_the_moment_at_which_it_begins(
     event, at_ms = wire.event_from(data)
     assert name == wire.EVENT
     assert event == Drop(0.5)
-    assert mark == {"time_ms": at_ms, "kind": "drop", "detail": "0.5 of the fleet"}
+    body = {"kind": "drop", "share": 0.5}
+    assert mark == {"time_ms": at_ms, "kind": "drop", "detail": "0.5 of the fleet", "body": body}
     assert master.control.fleet()["events"] == [mark]
 
 
@@ -337,7 +356,7 @@ def test_every_tab_has_rows_and_shows_only_its_columns(tmp_path: Path) -> None:
     assert fleet["connected"] == 58
     assert (fleet["offline"], fleet["garbage"], fleet["sent"]) == (4, 2, 2468)
     assert "histograms" not in fleet["workers"][0]
-    rows = rows_of(fleet)
+    rows = rows_of({**fleet, "newest_faults": master.control.state.newest_faults(FAULTS)})
     for key, (_, columns, _) in TABS.items():
         assert rows[key], key
         assert all(set(row) <= {name for name, _ in columns} for row in rows[key]), key
@@ -362,7 +381,7 @@ def test_stages_show_what_is_due_to_the_stack(tmp_path: Path) -> None:
     master.report()
     master.play("broker-node-loss", scenario_cars="29")
     until(lambda: master.control.fleet()["scenario"]["stage"] == "hold")
-    last = rows_of(master.control.fleet())["stages"][-1]
+    last = rows_of({**master.control.fleet(), "newest_faults": []})["stages"][-1]
     assert last["what"] == "kill broker-node 2 for 15 s"
     assert last["state"] == "due at hold+45s"
     assert last["from"]
