@@ -2,15 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import TypeAdapter
 
-from motorcade.simulator.scenarios.events import FleetEvent, Kill, Pause, Stop
+from motorcade.fleet.errors import MotorcadeError
+from motorcade.simulator.scenarios.events import Event, FleetEvent, Kill, Pause, Stop
 from motorcade.simulator.scenarios.model import Scenario
-from motorcade.simulator.scenarios.timeline import RAMP
 from motorcade.stack.brokers.base import DropCount
 from motorcade.stack.load import progress
 from motorcade.stack.load.disturbance import Disturber
@@ -22,6 +23,11 @@ _POLL_S = 0.25
 _EVERY_S = 1.0
 
 _stack_event: TypeAdapter[Kill | Stop | Pause] = TypeAdapter(Kill | Stop | Pause)
+_event: TypeAdapter[Event] = TypeAdapter(Event)
+
+
+class StoppedByHandError(MotorcadeError):
+    """Somebody stopped the cars before the scenario was over; says when."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,18 @@ def state_of(sample: Sample | None) -> dict[str, Any]:
     """Where the simulator is with the scenario; empty before it has begun."""
     found = None if sample is None else sample.fleet.get("scenario")
     return dict(found) if found else {}
+
+
+def require_going_on(state: dict[str, Any]) -> None:
+    """That nobody has stopped the scenario, where `state_of` says that it is.
+
+    Raises:
+        StoppedByHandError: somebody has.
+    """
+    if state.get("stopped"):
+        last = state["stages"][-1]
+        at = datetime.fromtimestamp(last["to_ms"] / 1000, UTC)
+        raise StoppedByHandError(f"stopped by hand at {at:%H:%M:%S} UTC, in {last['name']}")
 
 
 @dataclass
@@ -82,23 +100,29 @@ class Course:
             await asyncio.sleep(max(0.0, _EVERY_S - (time.monotonic() - began)))
 
     async def ramped(self, stage: Stage) -> None:
-        """Until the ramp is over."""
+        """Until the ramp is over.
+
+        Raises:
+            StoppedByHandError: somebody stopped it.
+        """
         stage.total = self.scenario.ramp_cars
         while not self._after_ramp():
+            require_going_on(self._state)
             stage.done = self._connected
             await asyncio.sleep(_POLL_S)
         ramp = self._state["ramp"]
         stage.detail = f"{ramp['connected']:,} cars in {ramp['took_s']:.1f} s"
-        self._plan_happenings()
 
     async def stage(self, position: int, stage: Stage) -> None:
-        """Until the scenario's stage is over."""
+        """Until the scenario's stage is over.
+
+        Raises:
+            StoppedByHandError: somebody stopped it.
+        """
         began, stage.total = time.monotonic(), self.scenario.stages[position].seconds
         # The ramp is the first of the simulator's stages.
         while not self._state["done"] and self._state["stage_index"] <= position + 1:
-            if self._state["stopped"]:
-                stage.detail = "stopped in the Locust UI"
-                return
+            require_going_on(self._state)
             stage.done = time.monotonic() - began
             rate = progress.rate(self.watch.samples, "sent")
             stage.detail = f"{self._connected:,} cars, {rate:,.0f} messages/s"
@@ -113,7 +137,7 @@ class Course:
 
     def recoveries(self, ended_ms: int) -> list[Recovered]:
         """Everything that happened, in order, with how long it took to recover."""
-        found = sorted(self.happened, key=lambda one: one.time_ms)
+        found = sorted([*self.happened, *self._to_cars()], key=lambda one: one.time_ms)
         rate = self.scenario.most_per_s
         return [
             Recovered(one, recovered_s(self.watch.samples, one, rate, _until(found, one, ended_ms)))
@@ -135,19 +159,19 @@ class Course:
 
     def _after_ramp(self) -> bool:
         state = self._state
-        return bool(state) and (state["ramp"]["connected"] is not None or state["stopped"])
+        return bool(state) and state["ramp"]["connected"] is not None
 
-    def _plan_happenings(self) -> None:
-        """What the simulator will do to the fleet, with the moments that the ramp has fixed."""
-        ramp = next(one for one in self._state["stages"] if one["name"] == RAMP)
-        for event in self.scenario.events:
-            if isinstance(event, FleetEvent):
-                at_ms = ramp["to_ms"] + round(self.scenario.event_s(event) * 1000)
-                body = event.body()
-                kind = body.pop("kind")
-                detail = ", ".join(f"{name} {value}" for name, value in body.items())
-                over_ms = at_ms + round(lasts_s(event) * 1000)
-                self.happened.append(Happening(kind, detail, at_ms, over_ms, has_to_recover(event)))
+    def _to_cars(self) -> Iterator[Happening]:
+        """What the simulator says that it has done to the fleet, or somebody in the Locust UI."""
+        for one in self._state.get("events", []):
+            at_ms = over_ms = int(one["time_ms"])
+            recovers = False
+            if one["body"] is not None:
+                event = _event.validate_python({"at": 0, **one["body"]})
+                assert isinstance(event, FleetEvent)
+                over_ms += round(lasts_s(event) * 1000)
+                recovers = has_to_recover(event)
+            yield Happening(one["kind"], one["detail"], at_ms, over_ms, recovers)
 
     async def _at(self, due_ms: float, event: Kill | Stop | Pause) -> None:
         await asyncio.sleep(max(0.0, due_ms / 1000 - time.time()))

@@ -17,14 +17,14 @@ from motorcade.simulator.audit import read
 from motorcade.simulator.audit.payloads import ForeignPayloads, OwnPayloads, Payloads, Places
 from motorcade.simulator.audit.read import Since
 from motorcade.simulator.audit.run import Extent, Surroundings, audit
-from motorcade.simulator.audit.verdict import Scope, Verdict, also
+from motorcade.simulator.audit.verdict import Check, Scope, Verdict, also
 from motorcade.simulator.scenarios import uses
 from motorcade.simulator.scenarios.model import Scenario
 from motorcade.simulator.settings import SimulatorSettings
 from motorcade.stack import checks, stages
 from motorcade.stack.brokers.external import parse_endpoints
 from motorcade.stack.load import target
-from motorcade.stack.load.course import Course, Recovered, state_of
+from motorcade.stack.load.course import Course, Recovered, StoppedByHandError, state_of
 from motorcade.stack.load.disturbance import Disturber
 from motorcade.stack.load.excuses import excuses
 from motorcade.stack.load.options import LoadOptions
@@ -173,13 +173,16 @@ class LoadRun:
             if self.scenario.limit is not None:
                 names = aim.broker_programs
                 seeker = Seeker(self.scenario, simulation, watch, names, self._tell)
-            await self._play(aim, simulation, course, seeker)
+            stopped = await self._play(aim, simulation, course, seeker)
             ended_ms = _wall_ms()
             recoveries = course.recoveries(ended_ms)
             last = watch.samples[-1]
             verdict = await self._judge(aim, settings, meter, since, last, recoveries)
             if seeker is not None:
                 verdict = also(verdict, seeker.check())
+            if stopped is not None:
+                why = Check("the scenario", stopped, "played to its end", False, generator=True)
+                verdict = also(verdict, why)
         spans = list(state_of(last).get("stages", []))
         return Finished(
             verdict, settings, watch.samples, recoveries, spans, seeker, started_ms, ended_ms
@@ -216,26 +219,22 @@ class LoadRun:
 
     async def _play(
         self, aim: Target, simulation: Simulation, course: Course, seeker: Seeker | None
-    ) -> None:
-        """Ramp, play all stages, stop the cars; look on and disturb meanwhile."""
+    ) -> str | None:
+        """Ramp, play all stages, stop the cars; look on meanwhile.
+
+        Returns:
+            When somebody stopped it by hand; None when it was played to its end.
+        """
         scenario, screen = self.scenario, self._screen
+        stopped = None
         try:
             async with asyncio.TaskGroup() as group:
                 looking = group.create_task(course.look_on())
-                with screen.stage(2) as stage:
-                    if self.options.ui:
-                        self._tell(f"press Start in the Locust UI: {simulation.web_url}")
-                    else:
-                        await simulation.ramp(scenario.ramp_cars, scenario.ramp.per_s)
-                    await course.ramped(stage)
-                disturbing = group.create_task(course.disturb())
-                if seeker is not None:
-                    with screen.stage(3) as stage:
-                        await seeker.run(stage)
-                for position in range(len(scenario.stages)):
-                    with screen.stage(3 + position) as stage:
-                        await course.stage(position, stage)
-                await disturbing
+                try:
+                    await self._follow(simulation, course, seeker)
+                except StoppedByHandError as stop:
+                    stopped = stop.what
+                    self._tell(stopped)
                 with screen.stage(self._after) as stage:
                     await stages.stop_cars(simulation)
                     if aim.scope is Scope.PIPELINE:
@@ -244,6 +243,28 @@ class LoadRun:
                     elif aim.scope is Scope.RAW:
                         await stages.quiet(aim.settings, aim.raw, _DRAIN_S)
                 looking.cancel()
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        return stopped
+
+    async def _follow(self, simulation: Simulation, course: Course, seeker: Seeker | None) -> None:
+        """Through ramp and stages; disturb what is due meanwhile, and no longer."""
+        scenario, screen = self.scenario, self._screen
+        with screen.stage(2) as stage:
+            if self.options.ui:
+                self._tell(f"press Start in the Locust UI: {simulation.web_url}")
+            else:
+                await simulation.ramp(scenario.ramp_cars, scenario.ramp.per_s)
+            await course.ramped(stage)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(course.disturb())
+                if seeker is not None:
+                    with screen.stage(3) as stage:
+                        await seeker.run(stage)
+                for position in range(len(scenario.stages)):
+                    with screen.stage(3 + position) as stage:
+                        await course.stage(position, stage)
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
 

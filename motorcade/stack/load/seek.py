@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from motorcade.simulator.audit.verdict import Check
 from motorcade.simulator.scenarios.model import Limit, Scenario
+from motorcade.stack.load.course import require_going_on, state_of
 from motorcade.stack.load.limit import Ending, Phase, Search
 from motorcade.stack.load.saturation import GENERATOR, Saturated, saturated
 from motorcade.stack.load.watch import Watch
@@ -65,7 +66,11 @@ class Seeker:
         return self.scenario.limit
 
     async def run(self, stage: Stage) -> None:
-        """Hold loads until the search is done."""
+        """Hold loads until the search is done.
+
+        Raises:
+            StoppedByHandError: somebody stopped the cars.
+        """
         while (load := self.search.load) is not None:
             confirming = self.search.phase is Phase.CONFIRM
             seconds = self._wanted.confirm_s if confirming else self._wanted.hold_s
@@ -129,6 +134,7 @@ class Seeker:
         await self.simulation.resize(cars, per_s)
         deadline = time.monotonic() + _CONNECT_S + _CONNECT_TIMES * cars / per_s
         while self.watch.samples[-1].connected < cars and time.monotonic() < deadline:
+            require_going_on(state_of(self.watch.samples[-1]))
             await asyncio.sleep(_POLL_S)
 
     async def _wait(self, stage: Stage, seconds: float) -> None:
@@ -136,5 +142,6 @@ class Seeker:
         looks = len(self.watch.samples)
         # A stretch needs two looks, also when each takes long.
         while time.monotonic() - began < seconds or len(self.watch.samples) < looks + 2:
+            require_going_on(state_of(self.watch.samples[-1]))
             stage.done = done + time.monotonic() - began
             await asyncio.sleep(_POLL_S)
