@@ -64,6 +64,7 @@ class CarSession:
         "_endpoint",
         "_hold",
         "_kit",
+        "_offline_since",
         "_on_wire",
         "_orders",
         "_parked",
@@ -92,6 +93,7 @@ class CarSession:
         self._telemetry_topic = kit.topic(vin)
         self._connection = 1
         self._hold: asyncio.TimerHandle | None = None
+        self._offline_since = 0.0
         self._on_wire: dict[int, Outgoing] = {}
         self._waiting: deque[Outgoing] | None = None
         self._session = session = MqttSession(
@@ -112,21 +114,23 @@ class CarSession:
 
     # -- life -----------------------------------------------------------------------------------
 
-    async def start(self) -> bool:
-        """Connect, listen for commands and announce the birth; False when the broker refuses."""
-        measures = self._kit.measures
-        began = time.monotonic()
+    async def start(self, wanted_at: float | None = None) -> bool:
+        """Connect, listen for commands and announce the birth; False when the broker refuses.
+
+        Args:
+            wanted_at: monotonic second in which the car was to connect; now, if it did not wait.
+        """
+        self._offline_since = time.monotonic() if wanted_at is None else wanted_at
         try:
             while not self._session.connected:
                 try:
                     await self._session.connect(_CONNECT_S, retry=True)
                 except UnreachableError:
-                    measures.counts.connect_failures += 1
+                    self._kit.measures.counts.connect_failures += 1
             await self._listen()
         except MqttRefused as refused:
             self._refuse(str(refused))
             return False
-        measures.batch.connect_ms.append((time.monotonic() - began) * 1000)
         return self._state != states.REFUSED
 
     async def stop(self, drain_s: float) -> None:
@@ -312,8 +316,14 @@ class CarSession:
 
     # -- what the MQTT session calls --------------------------------------------------------------
 
-    def _connected(self, _session: MqttSession, _present: bool) -> None:
-        self._kit.measures.counts.connects += 1
+    def _connected(self, session: MqttSession, _present: bool) -> None:
+        measures = self._kit.measures
+        measures.counts.connects += 1
+        # In a tunnel nobody could have connected.
+        since = max(self._offline_since, session.away_until)
+        batch = measures.batch
+        times = batch.connect_ms if self._connection == 1 else batch.reconnect_ms
+        times.append((session.accepted_at - since) * 1000)
         self.refusal = ""
         if self._state != states.CONNECTING:  # the first birth waits until it can be commanded
             self._become(states.PARKED if self._parked else states.DRIVING)
@@ -323,6 +333,7 @@ class CarSession:
     def _disconnected(self, _session: MqttSession, reason_code: int | None) -> None:
         self._kit.measures.counts.disconnects += 1
         self._connection += 1
+        self._offline_since = time.monotonic()
         self._set_will()
         refused = reason_code is not None and reason_code >= _FAILURE
         if refused:

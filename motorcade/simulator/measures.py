@@ -1,7 +1,8 @@
 """Latencies and counts of one worker: HDR histograms for the verdict, batches for Locust."""
 
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from motorcade.fleet.arrays import Ints
 #: Histograms hold microseconds, from 1 µs to one hour, to three digits.
 _HIGHEST_US = 3_600_000_000
 _DIGITS = 3
+#: Reports that wait while Locust's side stands still: a minute's.
+_MOST_REPORTS = 60
 #: States of a car, by number.
 STATES = ("connecting", "driving", "parked", "reconnecting", "offline", "refused")
 CONNECTING, DRIVING, PARKED, RECONNECTING, OFFLINE, REFUSED = range(len(STATES))
@@ -78,7 +81,29 @@ class Batch:
     """What happened in one second, milliseconds; handed to Locust's statistics."""
 
     connect_ms: list[float] = field(default_factory=list)
+    reconnect_ms: list[float] = field(default_factory=list)
     puback_ms: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Report:
+    """One second of a worker: `state` for the master, `batch` for Locust's statistics."""
+
+    state: dict[str, Any]
+    failures: list[dict[str, Any]]
+    batch: Batch
+
+
+def keep(reports: deque[Report], report: Report) -> None:
+    """Append a report; beyond a minute's, the newest gives way and leaves it its failures.
+
+    Counts and histograms are cumulative, but a failure is told once. Another thread may take from
+    the left meanwhile: what is popped here is nobody else's.
+    """
+    if len(reports) >= _MOST_REPORTS:
+        newest = reports.pop()
+        report = replace(report, failures=newest.failures + report.failures)
+    reports.append(report)
 
 
 class Tally:
@@ -104,10 +129,11 @@ class Measures:
     def __init__(self) -> None:
         self.counts = Counts()
         self.batch = Batch()
-        #: Time from `due` to the PUBACK, from connect to CONNACK, from `due` to the first attempt
-        #: to send (the generator's own lag), and how late ticks were.
+        #: Time from `due` to the PUBACK, from when a car was wanted to its first CONNACK, from a
+        #: loss of its connection (the end of a tunnel) to the next CONNACK, from `due` to the first
+        #: attempt to send (the generator's own lag), and how late ticks were.
         self.histograms: dict[str, Any] = {
-            name: new_histogram() for name in ("puback", "connect", "lag", "tick")
+            name: new_histogram() for name in ("puback", "connect", "reconnect", "lag", "tick")
         }
         #: Of each batch, shape (n,).
         self.lag_ms: list[Ints] = []
@@ -122,6 +148,7 @@ class Measures:
         self.worst_lag_ms = float(lag_ms.max(initial=0))
         record(self.histograms["puback"], batch.puback_ms)
         record(self.histograms["connect"], batch.connect_ms)
+        record(self.histograms["reconnect"], batch.reconnect_ms)
         record(self.histograms["lag"], lag_ms)
         record(self.histograms["tick"], self.tick_ms)
         self.lag_ms.clear()

@@ -26,6 +26,7 @@ _log = logging.getLogger(__name__)
 
 #: Names in Locust's statistics: few and fixed, a topic in a name would freeze its UI.
 CONNECT = "connect"
+RECONNECT = "reconnect"
 TELEMETRY = "telemetry → PUBACK"
 _METHOD = "MQTT"
 _PUMP_S = 0.5
@@ -154,7 +155,12 @@ def _calm_collector() -> None:
 
 def feed(stats: Any, batch: Batch) -> None:
     """Add a batch of latencies to Locust's statistics, as one entry per name."""
-    for name, milliseconds in ((CONNECT, batch.connect_ms), (TELEMETRY, batch.puback_ms)):
+    named = (
+        (CONNECT, batch.connect_ms),
+        (RECONNECT, batch.reconnect_ms),
+        (TELEMETRY, batch.puback_ms),
+    )
+    for name, milliseconds in named:
         if not milliseconds:
             continue
         now = time.time()

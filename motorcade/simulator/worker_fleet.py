@@ -10,9 +10,8 @@ import resource
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -36,7 +35,7 @@ from motorcade.simulator.fleet_events import (
     groups_of,
 )
 from motorcade.simulator.gate import released
-from motorcade.simulator.measures import Batch, Measures, Tally, encode
+from motorcade.simulator.measures import Measures, Report, Tally, encode, keep
 from motorcade.simulator.payload import AvroPayload, content_type_of, topic_of
 from motorcade.simulator.population import FleetPlan
 from motorcade.simulator.schedule import Schedule
@@ -63,15 +62,6 @@ _ROWS = 1024
 _AHEAD_MS = 1000
 
 
-@dataclass(frozen=True)
-class Report:
-    """One second of a worker: `state` for the master, `batch` for Locust's statistics."""
-
-    state: dict[str, Any]
-    failures: list[dict[str, Any]]
-    batch: Batch
-
-
 def share(cars: int, worker: int, workers: int) -> int:
     """How many of the cars 0 … cars-1 are worker's: those whose index is worker modulo workers."""
     return max(0, -(-(cars - worker) // workers))
@@ -82,14 +72,14 @@ class WorkerFleet:
 
     Attributes:
         wanted: how many cars shall run; always the first ones, so a fleet of N is cars 0 … N-1.
-        reports: one `Report` a second, oldest first.
+        reports: one `Report` a second, oldest first, see `measures.keep`.
         released: whether everything in `wait_for` has answered, so that cars may connect.
     """
 
     def __init__(self, plan: FleetPlan, settings: SimulatorSettings, worker: int) -> None:
         self.wanted = 0
         self.released = False
-        self.reports: deque[Report] = deque(maxlen=60)
+        self.reports: deque[Report] = deque()
         self._plan = plan
         self._settings = settings
         self._worker = worker
@@ -120,6 +110,8 @@ class WorkerFleet:
         self._ahead_ms = 0
         self._disturbances = Disturbances()
         self._running = 0
+        #: By row, the monotonic second in which the car was wanted.
+        self._wanted_at: list[float] = []
         self._sessions: list[CarSession | None] = []
         self._bringing_up: dict[int, asyncio.Task[None]] = {}
         self._ending: dict[int, asyncio.Task[None]] = {}
@@ -157,7 +149,7 @@ class WorkerFleet:
             now = loop.time()
             self._measures.tick_ms.append(max(0.0, now - next_tick) * 1000)
             if now >= next_report:  # before the tick puts new messages in flight
-                self.reports.append(self._report())
+                keep(self.reports, self._report())
                 next_report = now + _REPORT_S
             if self._building is not None and self._building.done():
                 self._building.result()
@@ -183,7 +175,7 @@ class WorkerFleet:
 
     def write_ledger(self) -> "Future[None]":
         """Write what is known of every message so far; on a thread of its own, in order."""
-        self.reports.append(self._report())
+        keep(self.reports, self._report())
         file = ledger.LedgerFile(
             worker=self._worker,
             started=self._started_ms,
@@ -287,6 +279,8 @@ class WorkerFleet:
     def _follow(self, now_ms: int) -> None:
         """Start or stop cars until as many run as are wanted."""
         wanted, running = self.wanted, self._running
+        self._wanted_at += [time.monotonic()] * (wanted - len(self._wanted_at))
+        del self._wanted_at[wanted:]
         if wanted > running:
             # So many at once that a broker is kept busy; those that hang must not hold up all.
             room = max(_STILL, _CONNECTING - len(self._bringing_up))
@@ -306,14 +300,15 @@ class WorkerFleet:
         vin = self._block.vins[row].decode("ascii")
         session = CarSession(vin, boot, self._index(row), number, self._kit)
         self._sessions[row] = session
-        task = asyncio.get_running_loop().create_task(self._bring_up(row, session))
+        starting = self._bring_up(row, session, self._wanted_at[row])
+        task = asyncio.get_running_loop().create_task(starting)
         self._bringing_up[row] = task
         task.add_done_callback(lambda done: self._done(self._bringing_up, row, done))
 
-    async def _bring_up(self, row: int, session: CarSession) -> None:
+    async def _bring_up(self, row: int, session: CarSession, wanted_at: float) -> None:
         if (before := self._ending.get(row)) is not None:
             await asyncio.wait([before])  # two connections of one car would fight for the session
-        if not await session.start():
+        if not await session.start(wanted_at):
             return
         if self._breakdowns.parked(row):
             session.park()

@@ -79,7 +79,7 @@ async def test_a_scenario_is_chosen_changed_and_watched_in_the_browser(
     assert "happened" in await page.inner_text("body")
     await shown(page, "Fleet", "Lost connections", simulator.settings.brokers[0])
     await shown(page, "Delivery", "Waiting in cars")
-    await shown(page, "Latency", "p99.99", "due → PUBACK", "connect → CONNACK", "generator's lag")
+    await shown(page, "Latency", "p99.99", "due → PUBACK", "wanted → CONNACK", "generator's lag")
     await shown(page, "Faults", "coolant_leak")
 
     # Cars and interval can change while it is played.

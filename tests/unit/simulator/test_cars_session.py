@@ -34,6 +34,7 @@ class FakeSession:
         self.generation = 1
         self.will: Any = None
         self.ended = False
+        self.accepted_at = self.away_until = 0.0
         self.published: list[tuple[int, str, bytes, dict[str, Any]]] = []
         self.acknowledged: list[int] = []
         self.filters: list[str] = []
@@ -65,6 +66,7 @@ class FakeSession:
 
     def come_online(self) -> None:
         self.connected = True
+        self.accepted_at = car_session.time.monotonic()
         self.on_connected(self, False)  # type: ignore[attr-defined]
 
     def go_offline(self) -> None:
@@ -73,6 +75,7 @@ class FakeSession:
 
     def cut(self, away_s: float = 0.0) -> None:
         self.away_s = away_s
+        self.away_until = car_session.time.monotonic() + away_s
         self.go_offline()
 
     def puback(self, packet_id: int, reason_code: int = 0) -> None:
@@ -430,3 +433,33 @@ async def test_a_batch_counts_with_all_its_samples(car: CarSession) -> None:
     car.send(1, 4, NOW_MS, b"[1,2,3,4]")
     session_of(car).puback(session_of(car).last_id())
     assert ledger_of(car).sent == ledger_of(car).acked == [(1, 4)]
+
+
+async def test_connecting_counts_from_when_the_car_was_wanted_to_its_connack(
+    car: CarSession, measures: Measures, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def subscribe(_filters: list[str]) -> None:
+        clock[0] += 5  # is no part of it
+
+    monkeypatch.setattr(session_of(car), "subscribe", subscribe)
+    clock[0] += 3  # in the queue of those that connect
+    await car.start(wanted_at=100.0)
+    assert measures.batch.connect_ms == [3000]
+    assert measures.batch.reconnect_ms == []
+
+
+async def test_reconnecting_counts_from_the_loss_and_after_a_tunnel_from_its_end(
+    car: CarSession, measures: Measures, clock: list[float]
+) -> None:
+    await car.start()
+    session = session_of(car)
+    session.go_offline()
+    clock[0] += 2
+    session.come_online()
+    car.lose_signal(60)
+    clock[0] += 61
+    session.come_online()
+    assert measures.batch.reconnect_ms == [2000, 1000]
+    assert len(measures.batch.connect_ms) == 1
+    measures.flush()
+    assert measures.histograms["reconnect"].get_total_count() == 2

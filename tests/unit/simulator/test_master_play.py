@@ -362,7 +362,7 @@ def test_every_tab_has_rows_and_shows_only_its_columns(tmp_path: Path) -> None:
         assert all(set(row) <= {name for name, _ in columns} for row in rows[key]), key
     assert rows["fleet"][-1]["driving"] == "56"
     assert rows["delivery"][-1]["sent"] == "2,468"
-    assert [row["what"] for row in rows["latency"]] == ["connect → CONNACK", "generator's lag"]
+    assert [row["what"] for row in rows["latency"]] == ["wanted → CONNACK", "generator's lag"]
     assert [row["what"] for row in rows["stages"]][:2] == ["ramp", "hold"]
     assert [row["state"] for row in rows["stages"]][:2] == ["done", "now"]
     master.control.player.halt()

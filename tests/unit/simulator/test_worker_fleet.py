@@ -42,7 +42,8 @@ class FakeCar:
         self.state = "driving"
         self.born.append(self)
 
-    async def start(self) -> bool:
+    async def start(self, wanted_at: float) -> bool:
+        self.wanted_at = wanted_at
         return True
 
     async def stop(self, drain_s: float) -> None:
@@ -276,3 +277,37 @@ async def test_bad_firmware_breaks_each_rule_and_the_ledger_knows_which_seqs(dri
     low, high = PLAN.catalogue.low, PLAN.catalogue.high
     beyond = ((good.values < low) | (good.values > high)).any(axis=1)
     assert beyond.sum() == 2
+
+
+async def test_cars_that_wait_for_their_turn_to_connect_were_wanted_with_the_first(
+    drive: Drive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = itertools.count(100)
+    monkeypatch.setattr(worker_fleet, "_CONNECTING", 4)
+    monkeypatch.setattr(worker_fleet, "_STILL", 2)
+    monkeypatch.setattr(worker_fleet.time, "monotonic", lambda: float(next(seconds)))
+    await drive.to(10, seconds=2)
+    await drive.to(12, seconds=1)
+    wanted_at = [car.wanted_at for car in FakeCar.born]
+    assert len(wanted_at) == 12
+    assert len(set(wanted_at[:10])) == 1
+    assert wanted_at[10] == wanted_at[11] > wanted_at[0]
+    await drive.to(11)
+    await drive.to(12)
+    assert FakeCar.born[12].wanted_at > wanted_at[11]
+
+
+async def test_a_failure_is_told_however_long_nobody_takes_the_reports(drive: Drive) -> None:
+    await drive.to(2)
+    wear = [PlannedFault(index, WearKind.COOLANT_LEAK, START_MS, 60.0) for index in (1, 4)]
+    drive.fleet.begin_wear(wear[:1])
+    await drive.to(2, seconds=1.5)
+    for _ in range(100):
+        drive.fleet.write_ledger()
+    drive.fleet.begin_wear(wear[1:])
+    await drive.to(2, seconds=1.5)
+    for _ in range(100):
+        drive.fleet.write_ledger()
+    assert len(drive.fleet.reports) <= 60
+    told = [failure["vin"] for report in drive.fleet.reports for failure in report.failures]
+    assert told == [PLAN.vin(1), PLAN.vin(4)]
