@@ -13,13 +13,13 @@ PER_ADDRESS = 25_000
 _RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
-def ports_of_an_address() -> int:
-    """Source ports of one address to one destination on this machine."""
+def connections_of_an_address() -> int:
+    """Connections that one source address carries to one endpoint on this machine."""
     try:
         low, high = _RANGE.read_text().split()
     except (OSError, ValueError):
         return PER_ADDRESS
-    return int(high) - int(low) + 1
+    return min(PER_ADDRESS, int(high) - int(low) + 1)
 
 
 def source_addresses(
@@ -32,30 +32,30 @@ def source_addresses(
             addresses have ports.
     """
     fullest = -(-cars // len(endpoints))
-    per_address = min(PER_ADDRESS, ports_of_an_address())
+    per_address = connections_of_an_address()
     needed = max(1, -(-fullest // per_address))
     if given:
         if needed > len(given):
-            raise _too_few(fullest, len(given), needed)
+            raise _too_few(fullest, len(given), needed, per_address)
         return tuple(given)
     if needed == 1:
         return (None,)
     if not all(_is_loopback(endpoint) for endpoint in endpoints):
-        raise _too_few(fullest, 1, needed)
+        raise _too_few(fullest, 1, needed, per_address)
     # All of 127.0.0.0/8 is this machine on Linux.
     return tuple(f"127.0.0.{n}" for n in range(2, 2 + needed))
 
 
-def _too_few(connections: int, addresses: int, needed: int) -> SettingsError:
+def _too_few(connections: int, addresses: int, needed: int, each: int) -> SettingsError:
     return SettingsError(
         f"{connections} connections to one endpoint need {needed} source addresses "
-        f"({PER_ADDRESS} each), there are {addresses}.",
+        f"({each} each), there are {addresses}.",
         "Name more in MOTORCADE_SOURCE_ADDRESSES, or spread the cars over more endpoints.",
     )
 
 
 def _is_loopback(endpoint: str) -> bool:
-    host = endpoint.rpartition(":")[0]
+    host = endpoint.rpartition(":")[0].strip("[]")
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 
+from motorcade.simulator.sources import connections_of_an_address
 from motorcade.stack.errors import PreflightError
 
 #: Kafka 0.5 GB, registry 0.25, broker up to 0.8, scorer with TensorFlow 0.6, five processes of
@@ -25,8 +26,6 @@ _MESSAGE_KB = 0.6
 _OWN_DESCRIPTORS = 1_000
 
 _GB = 1e9
-#: Linux: first and last port of outgoing connections.
-_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 @dataclass(frozen=True)
@@ -53,6 +52,7 @@ def check(
     load_workers: int = 1,
     messages: float = 0,
     servers: bool = True,
+    spread: str = "--broker-nodes and --workers",
 ) -> list[Check]:
     """Looks at this machine.
 
@@ -62,6 +62,7 @@ def check(
         broker_nodes, load_workers: processes that the cars spread over.
         messages: how many the cars will send; they stay on Kafka's disk.
         servers: whether broker, Kafka and our processes run here, and not only the cars.
+        spread: the caller's options for broker nodes and load workers.
     """
     memory_needed = cars * (_CAR_KB + (_SESSION_KB if servers else 0)) * 1e3 / _GB
     disk_needed = 0.1
@@ -98,8 +99,8 @@ def check(
             "file descriptors",
             hard == resource.RLIM_INFINITY or hard >= needed,
             f"at most {hard} a process, {needed} needed{carried}",
-            f"Raise the hard limit (ulimit -Hn {needed}), or spread the cars: "
-            "--broker-nodes, --workers, fewer --cars.",
+            f"Raise the hard limit (ulimit -Hn {needed}), take fewer cars, or spread them over "
+            f"more {spread}.",
         ),
     ]
 
@@ -112,8 +113,7 @@ def check_ports(cars: int, hosts: Sequence[str], source_addresses: int) -> Check
         hosts: of the broker's endpoints, over which the cars spread evenly.
         source_addresses: local addresses that connections come from; 0 is the system's choice.
     """
-    low, high = (int(port) for port in _PORTS.read_text().split())
-    ports = high - low + 1
+    ports = connections_of_an_address()
     # On loopback the workers take as many source addresses as they need (127.0.0.x).
     far = [host for host in hosts if not _is_loopback(host)]
     a_host = -(-cars // max(1, len(hosts))) if far else 0

@@ -12,7 +12,7 @@ LOCAL = ("127.0.0.1:1883",)
 
 @pytest.fixture(autouse=True)
 def ports(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "ports_of_an_address", lambda: 28_232)
+    monkeypatch.setattr(sources, "connections_of_an_address", lambda: 25_000)
 
 
 def test_few_cars_leave_the_address_to_the_system() -> None:
