@@ -8,7 +8,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from motorcade.fleet.clock import RunClock
 
-Address = Annotated[str, Field(pattern=r"^[^\s:/]+:\d{1,5}$")]
+Address = Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:.]+\]|[^\s:/]+):\d{1,5}$")]
 
 
 class ProcessSettings(BaseSettings):

@@ -72,6 +72,7 @@ class Connection(asyncio.Protocol):
             OSError: nobody answers, or TLS fails.
         """
         host, _, port = endpoint.rpartition(":")
+        host = host.strip("[]")  # of an IPv6 address
         *others, last = await addresses(host)
         for address in others:
             try:

@@ -158,7 +158,7 @@ def make(options: StackOptions, folder: StateFolder, homes: Mapping[str, Path]) 
 def broker_of(state: StackState, folder: StateFolder) -> Broker:
     """The adapter of a stack that runs, to ask how it is and what it dropped."""
     endpoints = tuple(
-        Endpoint(host, int(port))
+        Endpoint(host.strip("[]"), int(port))
         for host, _, port in (one.rpartition(":") for one in state.brokers)
     )
     if state.broker == "external":

@@ -1,9 +1,11 @@
 """Somebody's own broker: addresses and credentials, nothing to run."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from motorcade.fleet.errors import SettingsError
 from motorcade.runtime.mqtt import Credentials
@@ -11,6 +13,12 @@ from motorcade.runtime.mqtt_options import Access, Tls
 from motorcade.stack.brokers.base import DropCount, Endpoint
 from motorcade.stack.brokers.probe import crosses
 from motorcade.stack.program import Program
+
+_ADDRESS = re.compile(
+    r"(?:(?P<scheme>mqtts?)://)?(?P<host>\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+)(?::(?P<port>\d{1,5})?)?/?"
+)
+#: Ports that MQTT has of old, by scheme.
+_PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
 @dataclass(frozen=True)
@@ -50,21 +58,36 @@ class External:
         yield self.drops
 
 
-def parse_endpoints(text: str) -> tuple[Endpoint, ...]:
-    """Reads "host:port,host:port"; each may begin with mqtt:// and leave out port 1883.
+def parse_endpoints(text: str, ca: Path | None = None) -> tuple[Endpoint, ...]:
+    """Reads "mqtt://host:port,mqtts://host:port"; scheme and port may be left out.
+
+    Args:
+        text: the addresses; one of IPv6 stands in brackets.
+        ca: certificate authority with which TLS is spoken; `mqtts://` needs one.
 
     Raises:
-        SettingsError: an address has another form; names it.
+        SettingsError: an address has another form, names it; or asks for TLS without a CA.
     """
-    return tuple(_endpoint(one.strip()) for one in text.split(","))
+    return tuple(_endpoint(one.strip(), ca) for one in text.split(","))
 
 
-def _endpoint(address: str) -> Endpoint:
-    bare = address.removeprefix("mqtt://").rstrip("/")
-    host, _, port = bare.partition(":")
-    if not host or "/" in bare or not (port or "1883").isdigit():
+def _endpoint(address: str, ca: Path | None) -> Endpoint:
+    if "@" in address:  # never shown: what stands before it is a password
+        raise SettingsError(
+            f"the broker address at {address.rpartition('@')[2]!r} holds a name or a password.",
+            "Put them into a YAML file with username and password: --set target.credentials=FILE "
+            "of `motorcade load`, --broker-credentials of `motorcade up`.",
+        )
+    found = _ADDRESS.fullmatch(address)
+    if found is None:
         raise SettingsError(
             f"the broker address {address!r} is not of the form mqtt://HOST:PORT.",
-            "Give --broker-url mqtt://HOST:1883, several separated by commas.",
+            "Give mqtt://HOST:1883 or mqtts://HOST:8883, several separated by commas.",
         )
-    return Endpoint(host, int(port or "1883"))
+    scheme = found["scheme"] or "mqtt"
+    if scheme == "mqtts" and ca is None:
+        raise SettingsError(
+            f"the broker address {address!r} asks for TLS, and there is no CA to trust here.",
+            "`motorcade load` takes one with --set target.ca=FILE, where target.kafka is given.",
+        )
+    return Endpoint(found["host"].strip("[]"), int(found["port"] or _PORTS[scheme]))

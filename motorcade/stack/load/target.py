@@ -171,7 +171,7 @@ async def _foreign(scenario: Scenario, folder: StateFolder, run: str) -> AsyncIt
     """Somebody else's broker, and perhaps Kafka; only the simulator is started."""
     wanted = scenario.target
     assert wanted.broker_url is not None
-    endpoints = parse_endpoints(wanted.broker_url)
+    endpoints = parse_endpoints(wanted.broker_url, wanted.ca)
     await asyncio.gather(*map(_reach, endpoints))
     broker = External(endpoints, wanted.clustered)
     own = folder.path / "load"
