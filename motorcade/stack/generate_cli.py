@@ -22,7 +22,7 @@ from motorcade.simulator.population import CarKind, FleetPlan, grid_for, signals
 from motorcade.simulator.recorded import load_drives
 from motorcade.simulator.wear import WearKind
 from motorcade.stack.plan import environment
-from motorcade.stack.shared_options import State, folder_of
+from motorcade.stack.shared_options import State, folder_of, require_writable
 
 _console = Console(stderr=True, soft_wrap=True)
 _HOUR_MS = 3_600_000
@@ -73,9 +73,10 @@ def generate_set(
 ) -> None:
     """Write simulated cars' messages to `telemetry.raw` at full speed, for training sets.
 
-    They are the messages that a live fleet of the same seed would send over MQTT: the same physics,
-    vehicle ids, wear and trouble codes, the same samples each time. Each carries the header
-    `generated: 1`. The processes of the stack refine and score them like any other.
+    They are made as those of a live fleet of the same seed: the same physics, vehicle ids, faults
+    and trouble codes. Only the moment at which a car joins differs, and with it the samples; the
+    same command writes the same ones each time. Each carries the header `generated: 1`. The
+    processes of the stack refine and score them like any other.
 
     **Examples**
 
@@ -85,6 +86,7 @@ def generate_set(
 
     **Next:** `motorcade train autoencoder`.
     """
+    require_writable("--truth", truth_file)
     settings, running = _target(kafka, state)
     kind = _choice(car, ("motorcade", "demo"), "--car")
     fleet = _fleet(settings, kind, signals, drives, seed, interval)
@@ -136,7 +138,7 @@ def _fleet(
     kind: CarKind = car
     catalogue = load_catalogue(signals_of(kind, signals or settings.signals))
     recorded = tuple(load_drives(drives, catalogue)) if drives else ()
-    # What sends as often at no speed-up has the same grid, so these are a live fleet's samples.
+    # What sends as often at no speed-up has the same grid: physics in the same steps.
     grid_ms = grid_for(1.0, interval_s)
     return FleetPlan(seed, catalogue, settings.run_clock, recorded, grid_ms, kind)
 

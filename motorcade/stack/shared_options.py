@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from motorcade.fleet.errors import SettingsError
 from motorcade.stack.options import BROKERS
 from motorcade.stack.settings import StackSettings
 from motorcade.stack.state import StateFolder
@@ -35,6 +36,26 @@ State = Annotated[
     Path | None,
     typer.Option("--state", help="State folder of the stack.", envvar="MOTORCADE_STATE"),
 ]
+
+
+def require_writable(option: str, path: Path | None) -> None:
+    """That a file can be written, before the work whose result it is to hold.
+
+    Raises:
+        SettingsError: it cannot, or would not be a file.
+    """
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        there = path.exists()
+        path.open("ab").close()
+        if not there:
+            path.unlink()
+    except OSError as error:
+        raise SettingsError(
+            f"{option} {path} cannot be written: {error.strerror}.", "Name another file."
+        ) from error
 
 
 def folder_of(state: Path | None) -> StateFolder:

@@ -22,7 +22,7 @@ from motorcade.stack.load.recording import keep as keep_record
 from motorcade.stack.load.runner import Finished, LoadRun
 from motorcade.stack.plan import needed_archives
 from motorcade.stack.settings import StackSettings
-from motorcade.stack.shared_options import State, folder_of
+from motorcade.stack.shared_options import State, folder_of, require_writable
 from motorcade.stack.state import StateFolder
 
 #: Exit codes by outcome; 1 is an error before any verdict.
@@ -71,6 +71,8 @@ def load(
 
     **Next:** `motorcade scenarios` lists what there is; `motorcade compare A.json B.json`.
     """
+    require_writable("--json", document)
+    require_writable("--report", report)
     options = LoadOptions(document, report, keep, ui, web_port, shlex.join(sys.argv))
     folder = folder_of(state)
     wanted = target.decided(load_scenario(scenario, changes or ()), folder)
