@@ -6,12 +6,11 @@
 Settings come from MOTORCADE_* variables, see `motorcade.simulator.settings`.
 """
 
-import functools
 import logging
 import sys
 from typing import Any
 
-from locust import argument_parser, events, runners
+from locust import events, runners
 from pydantic import ValidationError
 
 from motorcade.fleet.errors import MotorcadeError
@@ -33,9 +32,6 @@ runners.MASTER_HEARTBEAT_TIMEOUT = 300
 runners.HEARTBEAT_DEAD_INTERNAL = -sys.maxsize
 #: The fleet's view is a second old at most, the number of users should not be older.
 runners.WORKER_REPORT_INTERVAL = 1.0
-# For each step of a ramp, a worker asks for this once an option and Locust builds its whole command
-# line anew each time: a third of a second of CPU a step, five steps a second.
-argument_parser.default_args_dict = functools.cache(argument_parser.default_args_dict)
 
 
 def _begin(environment: Any, runner: Any, web_ui: Any, **_: Any) -> None:
