@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from motorcade.simulator.scenarios.events import Faults, StackEvent
+from motorcade.simulator.scenarios.events import Faults, Garbage, StackEvent
 
 if TYPE_CHECKING:
     from motorcade.simulator.scenarios.model import Scenario
@@ -108,6 +108,10 @@ def _messages(one: "Scenario") -> Iterator[Objection]:
             yield ("publish", "payload"), "must be json where a payload_template is given"
         if publish.batch != 1:
             yield ("publish", "batch"), "must be 1 where a payload_template is given"
+    for position, event in enumerate(one.events):
+        if isinstance(event, Garbage) and publish.batch != 1:
+            text = "needs publish.batch: 1; garbage is made of single samples"
+            yield ("events", position, "kind"), text
 
 
 def _cars(one: "Scenario") -> Iterator[Objection]:

@@ -121,7 +121,11 @@ def test_thresholds_of_what_cannot_be_observed_are_left_out() -> None:
         ],
     )
     assert limits(one) == Limits(
-        connected_share=1.0, disconnects=0, lost=None, due_to_kafka_p99_ms=None
+        connected_share=1.0,
+        disconnects=0,
+        lost=None,
+        due_to_kafka_p99_ms=None,
+        false_alerts_per_day=None,
     )
 
 
@@ -230,6 +234,10 @@ def test_a_wrong_value_is_named_with_what_was_found_and_what_is_allowed() -> Non
         ("? [1, 2]\n: 3", "is not known"),
         ("publish: {batch: 5000}", "less than or equal to 4096"),
         ("publish: {interval_s: 0}", "greater than 0"),
+        (
+            "publish: {batch: 2}\nevents: [{at: 1, kind: garbage}]",
+            "needs publish.batch: 1; garbage is made of single samples",
+        ),
         ("thresholds: {lost: 0.5}", "it must be a whole number"),
         ("limit: {service_levels: {lags: 3}}", "Did you mean lag_s?"),
     ],
