@@ -25,7 +25,8 @@ import psutil
 from peers import FILTER, PEERS, Peer, Place
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from pipeline import Fleet, Stack, cpu_s, publish, stack
+from pipeline.fleet import Fleet, publish
+from pipeline.running import Stack, cpu_s, stack
 
 from motorcade.fleet.topics import PARTITIONS, Topic
 from motorcade.runtime.kafka import TopicPartition, consumer, partitions_of, read_all, started

@@ -184,7 +184,7 @@ async def tails(
     """The source place of the last record of each (topic, partition); -1 where there is none."""
     partitions = [TopicPartition(topic, number) for topic, number in wanted]
     found = dict.fromkeys(((tp.topic, tp.partition) for tp in partitions), -1)
-    for tp, record in (await _last_before(settings, dict.fromkeys(partitions, -1))).items():
+    for tp, record in (await records_before(settings, dict.fromkeys(partitions, -1))).items():
         source = source_of(record.headers)
         if source is not None:
             found[tp.topic, tp.partition] = source.place
@@ -194,14 +194,7 @@ async def tails(
 async def records_before(
     settings: ProcessSettings, positions: dict[TopicPartition, int]
 ) -> dict[TopicPartition, Record]:
-    """The record just before each position, where there is one."""
-    return await _last_before(settings, positions)
-
-
-async def _last_before(
-    settings: ProcessSettings, positions: dict[TopicPartition, int]
-) -> dict[TopicPartition, Record]:
-    """The last record before each position; -1 stands for the end of the partition."""
+    """The last record before each position, where there is one; -1 stands for the end."""
     if not positions:
         return {}
     async with started(consumer(settings), settings) as client:

@@ -54,11 +54,11 @@ def show(
 
 @app.command()
 def rebuild(database: Database = "") -> None:
-    """Clear the twin and build it again from what Kafka holds; its process may keep running."""
+    """Make the twin anew from what Kafka holds, its tables too; its process may keep running."""
     from motorcade.streaming import twin
 
     settings = _settings(database)
-    store = settings.open()
+    store = settings.open(check=False)
     try:
         records = asyncio.run(twin.rebuild(settings, store, structlog.get_logger("twin")))
         cars = len(store.vins())

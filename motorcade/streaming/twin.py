@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter as Tally
 from typing import Annotated
 
 from aiokafka import AIOKafkaConsumer
@@ -32,7 +33,7 @@ from motorcade.streaming.malformed import Log, Malformed
 from motorcade.streaming.twin_fold import TOPICS, Fold
 from motorcade.streaming.twin_store import Position, Store, TwinError
 
-_CONSUMED = Counter("motorcade_twin_records_total", "Records read into the twin", ["topic"])
+_CONSUMED = Counter("motorcade_twin_records_total", "Records that the twin has written", ["topic"])
 _ROWS = Counter("motorcade_twin_rows_total", "Rows written", ["table"])
 _WRITE_SECONDS = Histogram("motorcade_twin_write_seconds", "Time of one SQL transaction")
 
@@ -60,11 +61,14 @@ class Settings(ProcessSettings):
     def url(self) -> str:
         return self.twin_url or f"sqlite:///{(self.data_dir / 'twin.db').absolute()}"
 
-    def open(self, *, create: bool = True) -> Store:
+    def open(self, *, create: bool = True, check: bool = True) -> Store:
         """Open the database, making the default one and its folder unless told not to.
 
+        Args:
+            check: refuse tables that another version made.
+
         Raises:
-            TwinError: it cannot be opened, or is not there.
+            TwinError: it cannot be opened, is not there, or does not fit.
         """
         if not self.twin_url:
             if not create and not (self.data_dir / "twin.db").exists():
@@ -79,7 +83,7 @@ class Settings(ProcessSettings):
                     f"The data folder {self.data_dir} cannot be made: {error.strerror}.",
                     "Set MOTORCADE_DATA_DIR to a folder that can be written.",
                 ) from error
-        return Store(self.url)
+        return Store(self.url, check=check)
 
 
 class Intake:
@@ -88,7 +92,8 @@ class Intake:
     def __init__(self, settings: ProcessSettings, telemetry: TelemetryAvro, fold: Fold) -> None:
         self._settings = settings
         self._telemetry = telemetry
-        self.fold = fold
+        self._fold = fold
+        self._unwritten: Tally[str] = Tally()
 
     @classmethod
     async def start(cls, settings: ProcessSettings, log: Log) -> "Intake":
@@ -112,8 +117,21 @@ class Intake:
         topic = records[0].topic
         if topic == TELEMETRY:
             await self._learn(records)
-        self.fold.add(records)
-        _CONSUMED.labels(topic).inc(len(records))
+        self._fold.add(records)
+        self._unwritten[topic] += len(records)
+
+    async def write(self, store: Store, next_offsets: dict[TopicPartition, int]) -> None:
+        """Write what was folded, and how far it goes, in one transaction."""
+        began = time.monotonic()
+        positions = {Position(tp.topic, tp.partition): at for tp, at in next_offsets.items()}
+        rows = await asyncio.to_thread(self._fold.take)
+        await asyncio.to_thread(store.write, rows, positions)
+        for topic, written in self._unwritten.items():
+            _CONSUMED.labels(topic).inc(written)
+        self._unwritten.clear()
+        for table, found in rows.items():
+            _ROWS.labels(table.name).inc(len(found))
+        _WRITE_SECONDS.observe(time.monotonic() - began)
 
     async def _learn(self, records: list[Record]) -> None:
         for number in {bytes(record.value[:5]) for record in records if record.value}:
@@ -199,26 +217,15 @@ class _Twin:
     async def _flush(self) -> None:
         if not self._next:
             return
-        await write(self._store, self._intake.fold, self._next)
+        await self._intake.write(self._store, self._next)
         failpoint("twin.before-commit")
         await self._consumer.commit(dict(self._next))
         self._next.clear()
         self._folded = 0
 
 
-async def write(store: Store, fold: Fold, next_offsets: dict[TopicPartition, int]) -> None:
-    """Write what was folded, and how far it goes, in one transaction."""
-    began = time.monotonic()
-    positions = {Position(tp.topic, tp.partition): at for tp, at in next_offsets.items()}
-    rows = await asyncio.to_thread(fold.take)
-    await asyncio.to_thread(store.write, rows, positions)
-    for table, written in rows.items():
-        _ROWS.labels(table.name).inc(len(written))
-    _WRITE_SECONDS.observe(time.monotonic() - began)
-
-
 async def rebuild(settings: ProcessSettings, store: Store, log: Log) -> int:
-    """Clear a twin and build it from what Kafka holds, up to the ends at the call.
+    """Make a twin's tables anew and fill them from what Kafka holds, up to the ends at the call.
 
     A twin process may write the same database meanwhile: writes commute.
 
@@ -240,9 +247,9 @@ async def rebuild(settings: ProcessSettings, store: Store, log: Log) -> int:
         total += len(records)
         folded += len(records)
         if folded >= _MAX_FOLDED:
-            await write(store, intake.fold, next_offsets)
+            await intake.write(store, next_offsets)
             folded = 0
-    await write(store, intake.fold, next_offsets)
+    await intake.write(store, next_offsets)
     return total
 
 

@@ -230,6 +230,9 @@ def _text(value: object) -> str:
 def _batch(
     columns: TelemetryColumns | PredictionColumns, records: Sequence[Record], values: list[bytes]
 ) -> _Batch:
+    letters = np.ascontiguousarray(columns.vin).view(np.uint8)
+    if ((letters == 0) | (letters > 127)).any():
+        raise DecodeError("The vehicle id is not 17 characters of ASCII.")
     offset = np.fromiter((record.offset for record in records), np.int64, len(records))
     return _Batch(columns.vin, columns.boot, columns.seq, offset, values)
 

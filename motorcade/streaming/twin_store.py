@@ -8,7 +8,7 @@ with the record's offset. A write takes effect only above the order that is stor
 commute: replays, repeats and reorders end in the same rows.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -27,8 +27,8 @@ from sqlalchemy import (
     Table,
     Text,
     create_engine,
-    delete,
     event,
+    inspect,
     select,
     tuple_,
 )
@@ -176,21 +176,30 @@ class Store:
 
     Args:
         url: SQLAlchemy's, such as sqlite:////var/lib/motorcade/twin.db or postgresql+psycopg://…
+        check: refuse tables that another version made; without, only `clear` may come next.
 
     Raises:
-        TwinError: the database cannot be opened; so do all methods when it fails.
+        TwinError: the database cannot be opened, or its tables do not fit; so do all methods when
+            it fails.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, check: bool = True) -> None:
         try:
             self.engine = _engine(url)
             metadata.create_all(self.engine)
+            misfit = _misfit(self.engine) if check else ""
             insert = _insert_of(self.engine)
         except (SQLAlchemyError, ArgumentError, ImportError) as error:
             raise TwinError(
                 f"The twin's database {_shown(url)} cannot be opened: {_cause(error)}.",
                 "Check that its folder exists and is writable, or the database's address.",
             ) from error
+        if misfit:
+            self.close()
+            raise TwinError(
+                f"The twin's database {_shown(url)} was made by another version: {misfit}.",
+                "Make it anew from Kafka: motorcade twin rebuild.",
+            )
         self._upserts = {
             table: _Upsert(self.engine, table, _upsert(insert, table, order))
             for table, order in (ORDER | {schema: (), position: ()}).items()
@@ -221,10 +230,13 @@ class Store:
         return {Position(row.topic, row.partition): row.next_offset for row in found}
 
     def clear(self) -> None:
-        """Delete every row."""
+        """Make every table anew, empty, whatever its columns were."""
         with self._transaction() as connection:
-            for table in metadata.sorted_tables:
-                connection.execute(delete(table))
+            if self.engine.dialect.name == "sqlite":
+                # Its driver begins no transaction for DDL: others would see that tables are gone.
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            metadata.drop_all(connection)
+            metadata.create_all(connection)
 
     def schemas(self) -> dict[int, str]:
         """Schemas of telemetry by id, as JSON."""
@@ -304,31 +316,26 @@ class _Transaction(AbstractContextManager[Connection]):
         )
 
 
-def differences(first: Store, second: Store) -> list[str]:
-    """What differs between two twins, row by row; empty when they are equal."""
-    found: list[str] = []
-    for table in ORDER:
-        keys = [column.name for column in table.primary_key.columns]
-        a, b = _by_key(first.rows(table), keys), _by_key(second.rows(table), keys)
-        found += [
-            f"{table.name} {key}: {a.get(key)} is not {b.get(key)}"
-            for key in sorted(a.keys() | b.keys())
-            if a.get(key) != b.get(key)
-        ]
-    return found
-
-
-def _by_key(
-    rows: Iterable[dict[str, Any]], keys: list[str]
-) -> dict[tuple[Any, ...], dict[str, Any]]:
-    return {tuple(row[key] for key in keys): row for row in rows}
-
-
 def _engine(url: str) -> Engine:
     engine = create_engine(url)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
     return engine
+
+
+def _misfit(engine: Engine) -> str:
+    """The first table that has other columns or keys than ours, and which; empty if all fit."""
+    found = inspect(engine)
+    for table in metadata.sorted_tables:
+        columns = {column["name"] for column in found.get_columns(table.name)}
+        ours = set(table.columns.keys())
+        if columns != ours:
+            differing = ", ".join(sorted(columns ^ ours))
+            return f"the columns of table {table.name} differ ({differing})"
+        keys = found.get_pk_constraint(table.name)["constrained_columns"]
+        if set(keys) != set(table.primary_key.columns.keys()):
+            return f"the keys of table {table.name} are {', '.join(keys) or 'none'}"
+    return ""
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:

@@ -31,7 +31,8 @@ from motorcade.simulator.audit.run import Surroundings, audit
 from motorcade.streaming import twin
 from motorcade.streaming.alert_rules import Evidence as FirstEvidence
 from motorcade.streaming.alert_rules import Rule, advance, calm, kind_of
-from motorcade.streaming.twin_store import Store, differences
+from motorcade.streaming.twin_compare import differences
+from motorcade.streaming.twin_store import Store
 
 from .chaos_stack import COMMANDS, ChaosStack
 from .groups import until_group_has_read

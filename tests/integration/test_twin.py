@@ -33,8 +33,9 @@ from motorcade.fleet.vin import generate_vin
 from motorcade.runtime.kafka import producer, started
 from motorcade.runtime.registry import schema_id
 from motorcade.streaming import twin
+from motorcade.streaming.twin_compare import differences
 from motorcade.streaming.twin_fold import TOPICS
-from motorcade.streaming.twin_store import Store, differences, vehicle
+from motorcade.streaming.twin_store import Store, vehicle
 from tests.contributions import contributions
 
 from .groups import until_group_has_read

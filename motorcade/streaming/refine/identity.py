@@ -135,9 +135,6 @@ class Identities:
         """Cars known."""
         return len(self._numbers)
 
-    def __contains__(self, vin: bytes) -> bool:
-        return vin in self._numbers
-
     def judge(self, vin: bytes, boot: int, seq: int, content: int) -> Verdict:
         """Judge a message that keeps to all other rules, and remember it if it is new.
 

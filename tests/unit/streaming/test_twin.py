@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sqlalchemy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 from rich.console import Console
 from sqlalchemy.dialects import postgresql
 
@@ -37,9 +39,10 @@ from motorcade.fleet.topics import (
 )
 from motorcade.streaming import twin_query, twin_store
 from motorcade.streaming.malformed import Malformed
-from motorcade.streaming.twin import Settings
+from motorcade.streaming.twin import Intake, Settings
+from motorcade.streaming.twin_compare import differences
 from motorcade.streaming.twin_fold import Fold
-from motorcade.streaming.twin_store import Position, Store, TwinError, differences
+from motorcade.streaming.twin_store import Position, Store, TwinError
 
 from . import predictions
 from .predictions import FakeRecord
@@ -47,6 +50,8 @@ from .predictions import FakeRecord
 CATALOGUE = load_catalogue()
 AVRO = TelemetryAvro(CATALOGUE, schema_id=2)
 CAR, OTHER = "MC9AAT5E7T0000001", "MC9AAT5E9T0000002"
+#: As long as a vehicle id in bytes, but none that a database would take for one.
+NOT_ASCII, NUL = CAR[:15].encode() + "é".encode(), CAR[:8].encode() + b"\0" + CAR[9:].encode()
 #: The middle of every signal's range.
 MIDDLE = (CATALOGUE.low + CATALOGUE.high) / 2
 
@@ -236,6 +241,9 @@ def test_two_twins_that_differ_say_where(store: Store) -> None:
     [
         (TELEMETRY, b"{}"),
         (TELEMETRY, b"\0\0\0\0\2short"),
+        (TELEMETRY, telemetry(0, 1, 1).value.replace(CAR.encode(), NOT_ASCII)),
+        (TELEMETRY, telemetry(0, 1, 1).value.replace(CAR.encode(), NUL)),
+        (PREDICTIONS, prediction(0, 1, 2.0).value.replace(CAR.encode(), NOT_ASCII)),
         (PREDICTIONS, b"\0\0\0\0\1"),
         (STATUS, b""),
         (STATUS, b'{"vin": 7}'),
@@ -309,3 +317,60 @@ def test_asking_for_a_car_makes_no_database(tmp_path: Path) -> None:
     with pytest.raises(TwinError, match="There is no twin"):
         Settings(data_dir=tmp_path).open(create=False)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> str:
+    """A database whose table of telemetry has the columns of another version."""
+    url = f"sqlite:///{tmp_path}/twin.db"
+    engine = sqlalchemy.create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE vehicle (vin VARCHAR(17) PRIMARY KEY, json TEXT)")
+        connection.exec_driver_sql("INSERT INTO vehicle VALUES ('x', '{}')")
+    engine.dispose()
+    return url
+
+
+def test_a_database_of_another_version_is_refused_in_one_line(old: str, tmp_path: Path) -> None:
+    with pytest.raises(TwinError) as refused:
+        Settings(data_dir=tmp_path).open()
+    said = str(refused.value)
+    assert "\n" not in said
+    for part in (old, "table vehicle", "json", "record", "motorcade twin rebuild"):
+        assert part in said
+
+
+def test_a_rebuild_heals_a_database_of_another_version(old: str, tmp_path: Path) -> None:
+    healed = Settings(data_dir=tmp_path).open(check=False)
+    healed.clear()
+    write(healed, [telemetry(0, 1, 1)])
+    healed.close()
+    again = Store(old)
+    assert [row["vin"] for row in again.rows(twin_store.vehicle)] == [CAR]
+    again.close()
+
+
+def test_a_table_with_other_keys_is_refused(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/twin.db"
+    engine = sqlalchemy.create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE telemetry_schema (id BIGINT, definition TEXT)")
+    engine.dispose()
+    with pytest.raises(TwinError, match="keys of table telemetry_schema are none"):
+        Store(url)
+
+
+async def test_records_count_once_they_are_written(store: Store, tmp_path: Path) -> None:
+    def counted() -> float:
+        return REGISTRY.get_sample_value("motorcade_twin_records_total", labels) or 0.0
+
+    labels = {"topic": TELEMETRY}
+    intake = Intake(Settings(data_dir=tmp_path), AVRO, fold())
+    before = counted()
+    batch: Any = [telemetry(0, 1, 1), telemetry(1, 1, 2)]
+    await intake.add(batch)
+    assert counted() == before
+    await intake.write(store, {})
+    assert counted() == before + 2
+    await intake.write(store, {})
+    assert counted() == before + 2
