@@ -209,7 +209,8 @@ class Account:
     counts: dict[str, int] = field(default_factory=dict)
     histograms: dict[str, Any] = field(default_factory=dict)
     workers: set[int] = field(default_factory=set)
-    complete: bool = True
+    #: Workers that had not written their last: cars still ran when they did.
+    unfinished: set[int] = field(default_factory=set)
     cpu_s: float = 0.0
 
     def acknowledged(self) -> Iterator[tuple[str, int, IntervalSet]]:
@@ -246,7 +247,8 @@ def _merge(account: Account, one: LedgerFile, path: Path) -> None:
         account.boots[identity] = boot
     account.dtcs += one.dtcs
     account.workers.add(one.worker)
-    account.complete = account.complete and one.complete
+    if not one.complete:
+        account.unfinished.add(one.worker)
     account.cpu_s += one.cpu_s
     for name, count in one.counts.items():
         account.counts[name] = account.counts.get(name, 0) + count

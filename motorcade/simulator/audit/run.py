@@ -35,12 +35,14 @@ from motorcade.simulator.audit.verdict import (
     DUE_TO_PREDICTION,
     DUE_TO_PUBACK,
     BrokerAccount,
+    Check,
     Findings,
     Fleet,
     Generator,
     ProcessUsage,
     Scope,
     Verdict,
+    also,
     judge,
 )
 from motorcade.simulator.intervals import IntervalSet
@@ -100,6 +102,7 @@ class _Truth(msgspec.Struct):
 
 class _Run(msgspec.Struct):
     qos: int = 1
+    workers: int = 1
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,9 @@ async def audit(
     """
     extent = extent or Extent()
     account = ledger.load(run_dir)
-    qos = _read(run_dir / "run.json", _Run).qos
+    problems = problems_of(run_dir)
+    run = _read(run_dir / "run.json", _Run)
+    qos = run.qos
     told = await _told(settings, run_dir, extent, on_read)
     delivery = await _delivery(settings, account, told.parts, surroundings.excuses, qos)
     usage = [
@@ -153,7 +158,7 @@ async def audit(
         faults=told.faults,
         latencies=_latencies(account, told, extent.scope, qos),
         generator=Generator(
-            lost_workers=len({problem.worker for problem in problems_of(run_dir)}),
+            lost_workers=len({one.worker for one in problems if one.worker is not None}),
             lag_p99_ms=Latency.of(account.histograms["lag"]).p99,
         ),
         broker=BrokerAccount(
@@ -166,7 +171,22 @@ async def audit(
         usage=tuple(usage),
         lost_examples=delivery.examples,
     )
-    return judge(findings, limits or Limits())
+    amiss = [*generator_problems(account, run.workers), *(one.reason for one in problems)]
+    check = Check(
+        "problems of the generator", "; ".join(amiss) or "none", "none", not amiss, generator=True
+    )
+    return also(judge(findings, limits or Limits()), check)
+
+
+def generator_problems(account: ledger.Account, workers: int) -> Iterator[str]:
+    """What is amiss with the ledgers of so many workers: without all of them nothing is proven."""
+    for worker in sorted(set(range(workers)) ^ account.workers):
+        if worker in account.workers:
+            yield f"worker {worker} left a ledger, though the run had only {workers} workers"
+        else:
+            yield f"worker {worker} left no ledger"
+    for worker in sorted(account.unfinished):
+        yield f"the ledger of worker {worker} is not its last: cars still ran"
 
 
 async def _told(settings: ProcessSettings, run_dir: Path, extent: Extent, on_read: OnRead) -> _Told:

@@ -119,9 +119,11 @@ class LoadRun:
             load_workers=scenario.workers,
             messages=scenario.most_per_s * scenario.total_s,
             servers=target.stack_options(scenario, self.folder) is not None,
+            spread="--set target.broker_nodes=… and --set fleet.workers=…",
         )
-        if scenario.target.broker_url is not None:
-            hosts = [one.host for one in parse_endpoints(scenario.target.broker_url)]
+        wanted = scenario.target
+        if wanted.broker_url is not None:
+            hosts = [one.host for one in parse_endpoints(wanted.broker_url, wanted.ca)]
             own = SimulatorSettings().source_addresses
             found.append(checks.check_ports(scenario.fleet.cars, hosts, len(own)))
         checks.require(found)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from motorcade.simulator import ledger
+from motorcade.simulator.audit.run import generator_problems
 from motorcade.simulator.deliveries import Deliveries
 from motorcade.simulator.intervals import IntervalSet
 from motorcade.simulator.measures import encode, new_histogram, record
@@ -83,10 +84,25 @@ def test_the_ledgers_of_workers_add_up(tmp_path: Path) -> None:
     assert account.workers == {0, 1, 2}
     assert account.counts["sent"] == 6
     assert account.cpu_s == 4.5
-    assert account.complete
+    assert not account.unfinished
     puback = account.histograms["puback"]
     assert puback.total_count == 6
     assert puback.get_max_value() == pytest.approx(40_000, rel=0.001)
+
+
+def test_a_ledger_that_is_missing_or_not_the_last_is_a_problem_that_names_its_worker(
+    tmp_path: Path,
+) -> None:
+    for worker in (0, 2):
+        one = file_of(worker, columns_of({(f"MC9ABT5E7T000000{worker}", 5): ({1}, {1})}))
+        one.complete = worker == 0
+        ledger.write(ledger.path_of(tmp_path, worker, 1000), one)
+    account = ledger.load(tmp_path)
+    assert list(generator_problems(account, 3)) == [
+        "worker 1 left no ledger",
+        "the ledger of worker 2 is not its last: cars still ran",
+    ]
+    assert next(generator_problems(account, 1)).startswith("worker 2 left a ledger, though")
 
 
 def test_writing_again_replaces_and_leaves_nothing_behind(tmp_path: Path) -> None:

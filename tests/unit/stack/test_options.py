@@ -3,13 +3,18 @@
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from motorcade.fleet.errors import SettingsError
+from motorcade.fleet.settings import ProcessSettings
+from motorcade.simulator import sources
 from motorcade.stack import checks, plan
 from motorcade.stack.brokers.base import Endpoint, QueueBound
 from motorcade.stack.brokers.external import parse_endpoints
+from motorcade.stack.commands import app
 from motorcade.stack.errors import PreflightError
 from motorcade.stack.options import StackOptions
+from motorcade.stack.shared_options import require_writable
 from motorcade.stack.state import StackState, StateFolder
 
 
@@ -44,6 +49,48 @@ def test_broker_addresses_are_read_with_and_without_scheme_and_port() -> None:
 def test_a_malformed_broker_address_is_named(address: str) -> None:
     with pytest.raises(SettingsError, match="is not of the form mqtt://HOST:PORT"):
         parse_endpoints(address)
+
+
+def test_an_address_may_be_of_ipv6_and_one_with_tls_needs_a_ca() -> None:
+    ca = Path("ca.pem")
+    found = parse_endpoints("mqtts://a.example, mqtts://[::1]:8884,[::1]:1884", ca)
+    assert found == (Endpoint("a.example", 8883), Endpoint("::1", 8884), Endpoint("::1", 1884))
+    assert str(found[1]) == "[::1]:8884"
+    assert ProcessSettings(brokers=tuple(map(str, found))).brokers[1] == "[::1]:8884"
+    with pytest.raises(SettingsError, match=r"asks for TLS.*--set target\.ca=FILE"):
+        parse_endpoints("mqtts://a.example")
+
+
+def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:
+    with pytest.raises(SettingsError, match=r"a\.example:1883.*target\.credentials") as refused:
+        parse_endpoints("mqtt://fleet:s3cr@et@a.example:1883")
+    assert "s3cr" not in str(refused.value)
+    assert "et@" not in str(refused.value)
+
+
+@pytest.mark.parametrize("path", ["", "file/run.json"], ids=["a folder", "below a file"])
+def test_a_result_that_cannot_be_written_is_refused_before_the_run(
+    tmp_path: Path, path: str
+) -> None:
+    (tmp_path / "file").touch()
+    for command in (
+        ["load", "steady", "--json", str(tmp_path / path)],
+        ["load", "steady", "--report", str(tmp_path / path)],
+        ["generate", "--kafka", "127.0.0.1:1", "--hours", "1", "--truth", str(tmp_path / path)],
+    ):
+        found = CliRunner().invoke(app, [*command, "--state", str(tmp_path / "none")])
+        assert isinstance(found.exception, SettingsError), found.output
+        assert f"{command[-2]} {tmp_path / path} cannot be written" in str(found.exception)
+    assert [one.name for one in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_result_that_can_be_written_is_left_as_it_is(tmp_path: Path) -> None:
+    there = tmp_path / "run.json"
+    there.write_text("old")
+    require_writable("--json", there)
+    require_writable("--json", tmp_path / "new.json")
+    assert there.read_text() == "old"
+    assert [one.name for one in tmp_path.iterdir()] == ["run.json"]
 
 
 def test_a_queue_holds_the_rate_times_the_outage() -> None:
@@ -96,6 +143,23 @@ def test_what_a_fleet_takes_is_said_with_the_number_needed(tmp_path: Path) -> No
     assert checks.check(tmp_path, cars=10, servers=False)[1].found.endswith(
         "0.0 needed for 10 cars"
     )
+
+
+def test_the_check_of_source_ports_is_that_of_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "_RANGE", Path("/nowhere"))
+    for cars in (25_000, 25_001):
+        try:
+            sources.source_addresses(cars, ["192.0.2.1:1883"])
+            fits = True
+        except SettingsError:
+            fits = False
+        assert checks.check_ports(cars, ["192.0.2.1"], 0).ok == fits == (cars == 25_000)
+
+
+def test_a_remedy_names_the_options_that_the_command_has(tmp_path: Path) -> None:
+    found = checks.check(tmp_path, cars=10**9, spread="--set fleet.workers=…")
+    [limit] = [one for one in found if one.name == "file descriptors"]
+    assert limit.remedy.endswith("over more --set fleet.workers=….")
 
 
 def test_source_ports_are_a_matter_of_far_endpoints_only() -> None:
