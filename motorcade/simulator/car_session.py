@@ -5,7 +5,6 @@ import logging
 import time
 from collections import deque
 from contextlib import suppress
-from typing import Any
 
 from motorcade.fleet import messages, mqtt_topics
 from motorcade.fleet.errors import DecodeError, UnreachableError
@@ -17,13 +16,12 @@ from motorcade.runtime.mqtt import (
     MqttSession,
     MqttTooLarge,
     MqttWindowFull,
-    Will,
 )
 from motorcade.runtime.mqtt_packets import Properties
+from motorcade.simulator import car_says
 from motorcade.simulator import measures as states
 from motorcade.simulator.car_kit import (
     CarKit,
-    Other,
     Outgoing,
     Telemetry,
     overtake,
@@ -35,8 +33,6 @@ from motorcade.simulator.orders import Orders
 
 _log = logging.getLogger(__name__)
 
-_JSON = "application/json"
-_WILL_PROPERTIES = {"content_type": _JSON}
 _FAILURE = 0x80
 #: PUBACKs after which a message may come again: nobody has subscribed yet, quota exceeded.
 _AGAIN = frozenset({NO_MATCHING_SUBSCRIBERS, QUOTA_EXCEEDED})
@@ -169,21 +165,6 @@ class CarSession:
         """Whether the car has broken down."""
         return self._parked
 
-    @property
-    def state(self) -> str:
-        """One word for the fleet's overview."""
-        return states.STATES[self._state]
-
-    @property
-    def in_flight(self) -> int:
-        """Messages on the wire without their PUBACK."""
-        return len(self._on_wire)
-
-    @property
-    def waiting(self) -> int:
-        """Messages in the car that could not go out yet."""
-        return len(self._waiting) if self._waiting else 0
-
     # -- what happens to the car ------------------------------------------------------------------
 
     def cut(self) -> None:
@@ -212,11 +193,9 @@ class CarSession:
 
     def report_failure(self, code: str, kind: str, event_ms: int, description: str) -> DtcRecord:
         """Send a diagnostic trouble code; returns its record, which learns of the PUBACK."""
-        vin, boot, due = self.vin, self.boot, self._kit.now_ms()
-        dtc = messages.DiagnosticTroubleCode(vin, boot, code, kind, event_ms, due, description)
-        record = DtcRecord(vin, boot, code, kind, event_ms, due, acked=False)
-        topic = mqtt_topics.topic(vin, mqtt_topics.DTC)
-        self._post(Other(topic, messages.encode(dtc), {"content_type": _JSON}, due, record))
+        due = self._kit.now_ms()
+        record = DtcRecord(self.vin, self.boot, code, kind, event_ms, due, acked=False)
+        self._post(car_says.trouble(record, description))
         self._kit.measures.counts.dtcs += 1
         return record
 
@@ -230,16 +209,11 @@ class CarSession:
     def _announce(self, *, online: bool) -> None:
         topic = mqtt_topics.topic(self.vin, mqtt_topics.STATUS)
         payload = self._status(online=online)
-        self._session.publish(topic, payload, qos=1, retain=True, content_type=_JSON)
+        self._session.publish(topic, payload, qos=1, retain=True, content_type=car_says.JSON)
 
     def _set_will(self) -> None:
         """The will speaks of the connection that it belongs to, so it is made anew for each."""
-        self._session.will = Will(
-            mqtt_topics.topic(self.vin, mqtt_topics.STATUS),
-            self._status(online=False),
-            retain=True,
-            properties=_WILL_PROPERTIES,
-        )
+        self._session.will = car_says.will(self.vin, self._status(online=False))
 
     # -- sending --------------------------------------------------------------------------------
 
@@ -381,21 +355,13 @@ class CarSession:
         payload: bytes,
         properties: Properties,
     ) -> None:
+        if self._orders is None:
+            self._orders = Orders(self.vin)
         try:
-            request = messages.decode(messages.CommandRequest, payload)
+            self._post(car_says.answer(self._orders, payload, properties, self._kit.now_ms()))
+            self._kit.measures.counts.commands += 1
         except DecodeError as error:
             _log.warning("a command on %s was not understood: %s", topic, error)
-        else:
-            now_ms = self._kit.now_ms()
-            self._kit.measures.counts.commands += 1
-            if self._orders is None:
-                self._orders = Orders(self.vin)
-            answer = self._orders.answer(request, now_ms)
-            extra: dict[str, Any] = {"content_type": _JSON}
-            if (correlation := properties.get("correlation_data")) is not None:
-                extra["correlation_data"] = correlation
-            where = mqtt_topics.topic(self.vin, mqtt_topics.COMMAND_RESPONSE)
-            self._post(Other(where, messages.encode(answer), extra, now_ms))
         if packet_id:
             session.acknowledge((packet_id,), session.generation)
 

@@ -110,8 +110,7 @@ class WorkerFleet:
         self._ahead_ms = 0
         self._disturbances = Disturbances()
         self._running = 0
-        #: By row, the monotonic second in which the car was wanted.
-        self._wanted_at: list[float] = []
+        self._wanted_at: list[float] = []  # by row, monotonic seconds
         self._sessions: list[CarSession | None] = []
         self._bringing_up: dict[int, asyncio.Task[None]] = {}
         self._ending: dict[int, asyncio.Task[None]] = {}
