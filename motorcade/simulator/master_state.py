@@ -1,5 +1,6 @@
 """What the master knows of the run: workers and what became of them, the fleet, the truth."""
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -59,6 +60,24 @@ class Problem(msgspec.Struct):
     reason: str
 
 
+class Failure(msgspec.Struct, gc=False):
+    """A failure as a worker reports it: lean, for the demo's cars have millions in an hour."""
+
+    index: int
+    vin: str
+    kind: str
+    code: str
+    #: Event time, milliseconds since 1970.
+    time: int
+    #: Whether the car was running, so that it could send its trouble code.
+    reported: bool
+
+    def __post_init__(self) -> None:
+        # The same cars fail again and again, with few codes.
+        for name in ("vin", "kind", "code"):
+            setattr(self, name, sys.intern(getattr(self, name)))
+
+
 class FaultRequest(msgspec.Struct, forbid_unknown_fields=True):
     """Faults in cars that the master chooses; times are event time, onset now unless given."""
 
@@ -107,7 +126,7 @@ class MasterState:
         self.reports: dict[int, dict[str, Any]] = {}
         self.problems: list[Problem] = []
         self.faults: list[PlannedFault] = []
-        self.failures: list[dict[str, Any]] = []
+        self.failures: list[Failure] = []
         self._codes: dict[str, str] = {}
         self._truth_changed = True
         self._truth_written_s: float | None = None
@@ -120,7 +139,7 @@ class MasterState:
         """A worker's report of a second."""
         self.reports[state["worker"]] = state
         if failures:
-            self.failures += failures
+            self.failures += msgspec.convert(failures, list[Failure])
             if self.faults:  # the demo's cars fail again and again without one
                 self._codes |= {failure["vin"]: failure["code"] for failure in failures}
             self._truth_changed = True

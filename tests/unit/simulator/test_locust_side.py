@@ -149,6 +149,17 @@ def test_a_bad_request_for_faults_says_what_is_wrong(
     assert master.faults == []
 
 
+def failure(vin: str) -> dict[str, Any]:
+    return {
+        "index": 3,
+        "vin": "".join(list(vin)),  # as it comes off the wire: another object each time
+        "kind": "coolant_leak",
+        "code": "P0217",
+        "time": 5,
+        "reported": True,
+    }
+
+
 def test_the_truth_is_written_now_and_then_and_the_fleet_tells_only_how_much_it_is(
     tmp_path: Path,
 ) -> None:
@@ -161,7 +172,7 @@ def test_the_truth_is_written_now_and_then_and_the_fleet_tells_only_how_much_it_
 
     for second in (0.0, 1.0, 9.9):
         now = second
-        state.reported({"worker": 0, "wanted": 10}, [{"vin": plan.vin(3), "code": "P0217"}])
+        state.reported({"worker": 0, "wanted": 10}, [failure(plan.vin(3))])
     assert written() == 1
     now = 10.0
     state.keep_truth()
@@ -170,13 +181,14 @@ def test_the_truth_is_written_now_and_then_and_the_fleet_tells_only_how_much_it_
     fleet = state.fleet()
     assert (fleet["faults"], fleet["failures"]) == (0, 3)
     assert len(state.truth()["failures"]) == 3
+    assert state.failures[0].vin is state.failures[2].vin
 
 
 def test_the_newest_faults_are_shown_with_what_became_of_them(master: MasterState) -> None:
     master.plan_faults(b'{"count": 20, "kinds": ["coolant_leak"]}')
     last = master.faults[-1]
     vin = FleetPlan(1, load_catalogue(), RunClock(0, 0, 1.0)).vin(last.index)
-    master.reported({"worker": 0, "wanted": 10}, [{"vin": vin, "code": "P0217"}])
+    master.reported({"worker": 0, "wanted": 10}, [failure(vin)])
     shown = master.newest_faults(2)
     assert [one["code"] for one in shown] == [None, "P0217"]
     assert shown[-1]["vin"] == vin
