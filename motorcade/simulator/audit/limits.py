@@ -24,7 +24,7 @@ class Limits:
     connect_failures: int | None = None
     #: Messages that cars gave up because their buffer was full.
     buffer_dropped: int | None = None
-    #: From the start of a connection to CONNACK, 99th percentile, milliseconds.
+    #: From when a car was wanted to its first CONNACK, 99th percentile, milliseconds.
     connect_p99_ms: float | None = None
     #: Latencies from when a message was due, 99th percentile, milliseconds.
     due_to_puback_p99_ms: float | None = None
