@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -22,7 +22,11 @@ GROUPS = {
     "score": topics.TELEMETRY,
     "alerts": topics.PREDICTIONS,
     "dispatch": topics.ALERTS,
+    "twin": topics.TELEMETRY,
 }
+#: Seconds that a group may hold records before it commits, and is not behind: the twin commits
+#: after it has written, which it does every 10 seconds at the least.
+HOLDS_S = {"twin": 10.0}
 _POLL_S = 0.5
 #: A pipeline without lag and without a new record for this long is drained.
 _QUIET_S = 3.0
@@ -37,6 +41,11 @@ _WATCHED = (
     topics.COMMANDS_STATUS,
     topics.DTC,
 )
+
+
+def behind(lag: Mapping[str, int], rate_per_s: float) -> dict[str, float]:
+    """Records that each consumer group is behind, beyond what it may hold at that rate."""
+    return {group: max(0.0, n - HOLDS_S.get(group, 0.0) * rate_per_s) for group, n in lag.items()}
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,12 @@ class Limits:
 
     #: Share of the cars that were connected when the ramp was over, 0 to 1.
     connected_share: float | None = None
+    #: Share of all that cars wanted to send which the broker acknowledged (QoS 0: which went out);
+    #: what stayed in a car, was pushed out of its buffer or was refused is the rest. 0 to 1.
+    delivered_share: float | None = 0.999
+    #: Messages/s over the stages that the broker acknowledged (QoS 0: that went out), as a share
+    #: of what the stages' cars and intervals ask for, 0 to 1.
+    least_rate_share: float | None = None
     #: Messages that the broker acknowledged and that never came to Kafka, beyond what the
     #: broker's declared durability excuses.
     lost: int | None = 0

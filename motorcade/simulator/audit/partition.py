@@ -182,6 +182,8 @@ class PartitionAccount:
         car = self._identities.cars.of(batch.vin, n)
         slot = self._identities.slots_of(self._identities.sessions(car, batch.boot), batch.seq)
         self._grow()
+        known = (self._flags.values[slot] & _REFINED) != 0
+        again = known | ~first_of_each(slot)
         self._flags.values[slot] |= _REFINED
         at = np.searchsorted(self._places.values, batch.source)
         there = at < len(self._places)
@@ -200,7 +202,8 @@ class PartitionAccount:
         self._refined.append(np.where(first, np.uint8(_FIRST_COPY), np.uint8(0)))
         late = batch.late & first
         behind = self._refined_order.behind(car[first], batch.boot[first], batch.seq[first])
-        self.counts.refined_repeats += int((~first).sum())
+        # Two raw copies of one message may be refined only once, too.
+        self.counts.refined_repeats += int((~first | again).sum())
         self.counts.late += int(late.sum())
         self.counts.reordered += int((behind & ~late[first]).sum())
         self._drive(car, batch.time)

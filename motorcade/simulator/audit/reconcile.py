@@ -31,7 +31,8 @@ class Accounts:
         unaccounted: samples in none of the two that are no exact repeat of an earlier one.
         refined_and_quarantined: samples in both.
         invented: derived from a source that is not there, or has another identity.
-        refined_repeats, predicted_repeats: physical repeats in a derived topic.
+        refined_repeats, predicted_repeats: physical repeats in a derived topic; a second raw copy
+            of a message that was refined too is one.
         late, reordered: refined behind a newer one of the car, flagged so; and not flagged.
         scored, not_scored, unpredicted: of the refined records.
     """

@@ -1,7 +1,7 @@
 """Audits a finished run: reads ledgers, truth and topics, and judges them."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,8 @@ class Surroundings:
         broker: name of the broker.
         cars, connected: cars wanted, and connected when the ramp was over; None if not observed.
         recovered_s: what the slowest event took until all was as before; infinite if it never was.
+        rate_share: messages/s over the stages as a share of what they ask for.
+        asked_restarts: how often the run itself made a process start again, by its name.
         excuses: losses that the broker's durability allows, by events of the run.
     """
 
@@ -70,6 +72,8 @@ class Surroundings:
     cars: int | None = None
     connected: int | None = None
     recovered_s: float | None = None
+    rate_share: float | None = None
+    asked_restarts: Mapping[str, int] = field(default_factory=dict)
     excuses: tuple[Excuse, ...] = ()
 
 
@@ -169,6 +173,7 @@ async def audit(
             tuple(f"{n:,} {reason}" for reason, n in delivery.reasons.most_common()),
         ),
         usage=tuple(usage),
+        asked_restarts=surroundings.asked_restarts,
         lost_examples=delivery.examples,
     )
     amiss = [*generator_problems(account, run.workers), *(one.reason for one in problems)]
@@ -260,6 +265,7 @@ def _fleet(account: ledger.Account, surroundings: Surroundings) -> Fleet:
         refused=sum(one.refused for one in boots),
         unheard=counts.get("unheard", 0),
         recovered_s=surroundings.recovered_s,
+        rate_share=surroundings.rate_share,
     )
 
 

@@ -1,7 +1,7 @@
 """The verdict: thresholds first, PASS, FAIL or INVALID, then every figure of the run."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -59,6 +59,8 @@ class Fleet:
     #: Seconds that the slowest of the run's events took until all was as before; infinite when
     #: one never was, None without an event to recover from.
     recovered_s: float | None = None
+    #: Messages/s over the stages as a share of what they ask for; None where nobody observed it.
+    rate_share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,8 @@ class Findings:
     generator: Generator
     broker: BrokerAccount
     usage: tuple[ProcessUsage, ...] = ()
+    #: Restarts that the run itself asked for, by process.
+    asked_restarts: Mapping[str, int] = field(default_factory=dict)
     #: Some of the messages that were lost, as text.
     lost_examples: tuple[str, ...] = ()
 
@@ -140,6 +144,7 @@ class Verdict:
     generator: Generator
     broker: BrokerAccount
     usage: tuple[ProcessUsage, ...] = field(default=())
+    asked_restarts: Mapping[str, int] = field(default_factory=dict)
     lost_examples: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -156,7 +161,8 @@ def judge(findings: Findings, limits: Limits) -> Verdict:
         *_of_delivery(findings, limits),
         *_of_fleet(findings, limits),
         *_of_latencies(findings, limits),
-        *_of_faults(findings.faults, limits),
+        *_of_faults(findings, limits),
+        _of_restarts(findings),
     )
     return Verdict(outcome_of(checks), checks, **vars(findings))
 
@@ -183,17 +189,13 @@ def _of_generator(found: Findings, limits: Limits) -> Iterator[Check]:
         " ms",
         gen=True,
     )
-    a = found.accounts
-    name, count = (
-        ("messages acknowledged to cars", a.acknowledged)
-        if found.qos
-        else ("messages sent by cars", a.sent)
-    )
-    yield Check(name, f"{count:,}", "> 0", count > 0, generator=True)
+    sent = found.accounts.sent
+    yield Check("messages sent by cars", f"{sent:,}", "> 0", sent > 0, generator=True)
 
 
 def _of_delivery(found: Findings, limits: Limits) -> Iterator[Check]:
     a = found.accounts
+    yield from _of_first_hop(found, limits)
     if found.scope is Scope.CARS:
         return
     if limits.lost is not None and found.qos:
@@ -206,14 +208,41 @@ def _of_delivery(found: Findings, limits: Limits) -> Iterator[Check]:
             f"≤ {limits.qos0_lost_share:.3%}",
             share <= limits.qos0_lost_share,
         )
+    yield _at_most("out of order per car in telemetry.raw", a.raw_reordered, 0)
     if found.scope is Scope.RAW:
         return
     yield _at_most("in raw but neither refined nor quarantined", a.unaccounted, 0)
     yield _at_most("both refined and quarantined", a.refined_and_quarantined, 0)
     yield _at_most("refined or quarantined but never in raw", a.invented, 0)
     yield _at_most("refined but neither scored nor not scored", a.unpredicted, 0)
-    yield _at_most("out of order per car after the broker", a.reordered, 0)
+    yield _at_most("refined more than once", a.refined_repeats, 0)
+    yield _at_most("scored more than once", a.predicted_repeats, 0)
+    yield _at_most("behind a newer one and not flagged late", a.reordered, 0)
     yield _at_most("alerts raised twice", found.faults.raised_twice, 0)
+
+
+def _of_first_hop(found: Findings, limits: Limits) -> Iterator[Check]:
+    a, fleet = found.accounts, found.fleet
+    count = a.acknowledged if found.qos else a.sent
+    if found.qos:
+        yield Check("messages acknowledged to cars", f"{count:,}", "> 0", count > 0)
+    what = "acknowledged" if found.qos else "sent"
+    if limits.delivered_share is not None:
+        wanted = a.sent + fleet.unsent + fleet.refused + fleet.buffer_dropped
+        yield Check(
+            f"{what} of all that cars had to send",
+            f"{count:,} of {wanted:,}",
+            f"≥ {limits.delivered_share:.3%}",
+            count >= limits.delivered_share * wanted,
+        )
+    if limits.least_rate_share is not None:
+        share = fleet.rate_share
+        yield Check(
+            f"rate over the stages, {what}",
+            "unknown" if share is None else f"{share:.2%} of what they ask for",
+            f"≥ {limits.least_rate_share:.2%}",
+            share is not None and share >= limits.least_rate_share,
+        )
 
 
 def _of_fleet(found: Findings, limits: Limits) -> Iterator[Check]:
@@ -235,6 +264,14 @@ def _of_fleet(found: Findings, limits: Limits) -> Iterator[Check]:
     yield from _below("recovered after", fleet.recovered_s, limits.recovered_within_s, " s")
 
 
+def _of_restarts(found: Findings) -> Check:
+    asked = found.asked_restarts
+    unasked = {u.name: u.restarts - asked.get(u.name, 0) for u in found.usage}
+    named = {name: count for name, count in unasked.items() if count > 0}
+    observed = ", ".join(f"{name} {count}" for name, count in named.items())
+    return Check("restarts nobody asked for", observed or "0", "0", not named)
+
+
 def _of_latencies(found: Findings, limits: Limits) -> Iterator[Check]:
     for name, limit in (
         (CONNECT, limits.connect_p99_ms),
@@ -248,7 +285,18 @@ def _of_latencies(found: Findings, limits: Limits) -> Iterator[Check]:
         yield from _below(f"{name} p99", latency.p99, limit, " ms")
 
 
-def _of_faults(faults: FaultAccounts, limits: Limits) -> Iterator[Check]:
+def _of_faults(found: Findings, limits: Limits) -> Iterator[Check]:
+    faults = found.faults
+    if found.scope is not Scope.PIPELINE:
+        return
+    if limits.false_alerts_per_day is not None:
+        rate = faults.false_alerts / max(faults.healthy_vehicle_days, 1e-9)
+        yield Check(
+            "false alerts",
+            f"{faults.false_alerts} in {faults.healthy_vehicle_days:.1f} healthy vehicle-days",
+            f"≤ {limits.false_alerts_per_day:g} a day",
+            rate <= limits.false_alerts_per_day,
+        )
     if not faults.failures:
         return
     if limits.announced_share is not None:
@@ -265,14 +313,6 @@ def _of_faults(faults: FaultAccounts, limits: Limits) -> Iterator[Check]:
             "no failure was announced" if lead is None else f"{lead:.0f} simulated minutes",
             f"≥ {limits.median_lead_minutes:g}",
             lead is not None and lead >= limits.median_lead_minutes,
-        )
-    if limits.false_alerts_per_day is not None:
-        rate = faults.false_alerts / max(faults.healthy_vehicle_days, 1e-9)
-        yield Check(
-            "false alerts",
-            f"{faults.false_alerts} in {faults.healthy_vehicle_days:.1f} healthy vehicle-days",
-            f"≤ {limits.false_alerts_per_day:g} a day",
-            rate <= limits.false_alerts_per_day,
         )
     yield Check(
         "alerts that the car acknowledged",

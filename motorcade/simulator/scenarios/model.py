@@ -165,6 +165,12 @@ class Thresholds(Part):
 
     connected_share: Share | None = 1.0
     """Share of the cars that are connected when the ramp is over."""
+    delivered_share: Share | None = 0.999
+    """Share of all that cars had to send which the broker acknowledged; at QoS 0, which went out.
+    The rest stayed in a car, was pushed out of its buffer, or was refused."""
+    least_rate_share: Share | None = None
+    """Messages/s over the stages that the broker acknowledged (QoS 0: that went out), as a share
+    of what the stages' cars and intervals ask for."""
     lost: CountOrZero | None = 0
     """QoS 1 messages that the broker acknowledged and that never came to Kafka, beyond what its
     declared durability excuses."""
@@ -177,7 +183,7 @@ class Thresholds(Part):
     buffer_dropped: CountOrZero | None = None
     """Messages that cars gave up because their buffer was full."""
     connect_p99_ms: Positive | None = None
-    """From the start of a connection to CONNACK."""
+    """From when a car was wanted to its first CONNACK."""
     due_to_puback_p99_ms: Positive | None = None
     """From when a message was due to the broker's acknowledgement; QoS 1."""
     due_to_kafka_p99_ms: Positive | None = 1000.0
@@ -194,8 +200,8 @@ class Thresholds(Part):
     """Share of failures that an alert announced before their trouble code."""
     median_lead_minutes: Positive | None = 30.0
     """Simulated minutes from the alert to the failure, median."""
-    false_alerts_per_day: AtLeastZero | None = 0.05
-    """False alerts per healthy vehicle-day."""
+    false_alerts_per_day: AtLeastZero | None = None
+    """False alerts per healthy vehicle-day; a model that saw little training raises many."""
     generator_lag_p99_ms: Positive | None = 1000.0
     """How late the simulator itself was; above it the run is INVALID."""
 

@@ -58,5 +58,6 @@ def limits(scenario: Scenario) -> Limits:
             "due_to_prediction_p99_ms",
             "due_to_alert_p99_ms",
             "alert_to_car_p99_ms",
+            "false_alerts_per_day",
         }
     return Limits(**{name: None if name in left_out else v for name, v in values.items()})

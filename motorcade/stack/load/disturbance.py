@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from motorcade.fleet.errors import SettingsError
@@ -50,6 +51,14 @@ class Disturber:
                 "Take another scenario, or a stack that has one.",
             )
         return found
+
+    def asked_restarts(self, events: Iterable[object]) -> Counter[str]:
+        """How often each program starts again by itself because events kill it.
+
+        What an event keeps down is stopped on request, and counts as no crash.
+        """
+        kills = [one for one in events if isinstance(one, Kill) and not one.seconds]
+        return Counter(name for kill in kills for name in self.programs(kill))
 
     async def perform(self, event: Kill | Stop | Pause) -> None:
         """Do it; returns when the programs are started again, which is not yet ready.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from motorcade.fleet import topics
 from motorcade.simulator.scenarios.events import FleetEvent, Garbage, Offline, Pace, StackEvent
 from motorcade.stack.load.watch import Sample, percentile
+from motorcade.stack.pipeline import behind
 
 #: A pipeline this many seconds behind is in its normal batching.
 _BEHIND_S = 2.0
@@ -54,9 +55,9 @@ def calm(sample: Sample, rate_per_s: float) -> bool:
         return False
     if sample.kafka is None:
         return sample.without_kafka
-    behind = max(rate_per_s * _BEHIND_S, 50)
+    most = max(rate_per_s * _BEHIND_S, 50)
     late = percentile(sample.kafka.latencies_ms, 50) > _BEHIND_S * 1000
-    return not late and all(lag <= behind for lag in sample.kafka.lag.values())
+    return not late and all(lag <= most for lag in behind(sample.kafka.lag, rate_per_s).values())
 
 
 def recovered_s(

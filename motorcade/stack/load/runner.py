@@ -28,6 +28,7 @@ from motorcade.stack.load.course import Course, Recovered, StoppedByHandError, s
 from motorcade.stack.load.disturbance import Disturber
 from motorcade.stack.load.excuses import excuses
 from motorcade.stack.load.options import LoadOptions
+from motorcade.stack.load.rate import rate_share
 from motorcade.stack.load.seek import Seeker
 from motorcade.stack.load.target import Target
 from motorcade.stack.load.watch import KafkaWatch, Sample, Watch
@@ -179,7 +180,7 @@ class LoadRun:
             ended_ms = _wall_ms()
             recoveries = course.recoveries(ended_ms)
             last = watch.samples[-1]
-            verdict = await self._judge(aim, settings, meter, since, last, recoveries)
+            verdict = await self._judge(aim, settings, meter, since, watch.samples, recoveries)
             if seeker is not None:
                 verdict = also(verdict, seeker.check())
             if stopped is not None:
@@ -276,11 +277,14 @@ class LoadRun:
         settings: SimulatorSettings,
         meter: UsageMeter,
         since: Since,
-        last: Sample,
+        samples: list[Sample],
         recoveries: list[Recovered],
     ) -> Verdict:
         await asyncio.to_thread(meter.sample)
-        ramp = state_of(last).get("ramp", {})
+        last = samples[-1]
+        state = state_of(last)
+        ramp = state.get("ramp", {})
+        disturber = Disturber(aim.keeper, aim.broker_programs, self._tell)
         slowest = [r.seconds for r in recoveries if r.happening.recovers]
         surroundings = Surroundings(
             durability=aim.broker.durability,
@@ -290,6 +294,8 @@ class LoadRun:
             cars=self.scenario.ramp_cars,
             connected=ramp.get("connected"),
             recovered_s=max((math.inf if s is None else s for s in slowest), default=None),
+            rate_share=rate_share(self.scenario, state.get("stages", []), samples),
+            asked_restarts=disturber.asked_restarts(self.scenario.events),
             excuses=tuple(excuses(aim, recoveries)),
         )
         places = self._places if aim.scope is Scope.RAW else None

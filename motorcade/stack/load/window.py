@@ -9,6 +9,7 @@ import numpy as np
 from motorcade.fleet.arrays import Floats
 from motorcade.stack.load.saturation import Load
 from motorcade.stack.load.watch import Sample, percentile
+from motorcade.stack.pipeline import behind
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class Window:
             found["due_to_puback_p99_ms"] = self._p99_ms("puback")
         if not self._last.without_kafka:
             found["due_to_kafka_p99_ms"] = percentile(self._latencies(), 99)
-            lag = self._last.kafka.lag.values() if self._last.kafka else [math.inf]
+            kafka = self._last.kafka
+            lag = behind(kafka.lag, load).values() if kafka else [math.inf]
             found["lag_s"] = max(lag, default=0) / load
         return found
 
@@ -119,5 +121,6 @@ class Window:
         assert first.kafka is not None
         assert last.kafka is not None
         seconds = (last.time_ms - first.time_ms) / 1000
-        before = first.kafka.lag
-        return {g: (n - before.get(g, 0)) / seconds for g, n in last.kafka.lag.items()}
+        before = behind(first.kafka.lag, self.offered)
+        after = behind(last.kafka.lag, self.offered)
+        return {g: (n - before.get(g, 0)) / seconds for g, n in after.items()}

@@ -82,6 +82,7 @@ def findings(**changes: Any) -> Findings:
             ProcessUsage("mosquitto-0", 1.2, 20.0, 0, 20.0),
             ProcessUsage("mosquitto-1", 0.6, 20.0, 1, 10.0),
         ),
+        asked_restarts={"mosquitto-1": 1},
     )
     return replace(found, **changes)
 

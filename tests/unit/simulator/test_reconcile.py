@@ -298,6 +298,17 @@ def test_physical_repeats_downstream_are_counted_once(cuts: list[int]) -> None:
     assert accounts.refined == accounts.scored == n
 
 
+def test_a_message_refined_from_both_its_raw_copies_is_a_repeat() -> None:
+    run = Run(4)
+    n = 4 * CARS
+    run.raw = appended(run.raw, 3)
+    run.refined = rows(run.refined, [*range(n), 3])
+    run.refined = replace(run.refined, offset=np.arange(n + 1))
+    run.refined.source[-1] = run.raw.place[-1]
+    for cuts in ([], [n], [4]):
+        assert run.account(cuts).refined_repeats == 1
+
+
 def test_latencies_leave_out_what_was_quarantined_and_count_each_message_once() -> None:
     run = Run(4)
     run.raw.due[0] = 1_000_000_000  # absurd, and quarantined for it

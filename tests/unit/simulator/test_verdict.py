@@ -54,7 +54,10 @@ def test_a_run_in_which_all_went_well_passes_and_says_so_first() -> None:
         ("refined_and_quarantined", "both refined and quarantined"),
         ("invented", "refined or quarantined but never in raw"),
         ("unpredicted", "refined but neither scored nor not scored"),
-        ("reordered", "out of order per car after the broker"),
+        ("refined_repeats", "refined more than once"),
+        ("predicted_repeats", "scored more than once"),
+        ("raw_reordered", "out of order per car in telemetry.raw"),
+        ("reordered", "behind a newer one and not flagged late"),
     ],
 )
 def test_one_message_that_does_not_reconcile_fails(figure: str, check: str) -> None:
@@ -73,7 +76,35 @@ def test_a_generator_that_failed_makes_a_run_invalid_whatever_else_broke() -> No
     for generator in (Generator(1, 12.0), Generator(0, 5000.0), Generator(0, None)):
         found = replace(accounts(lost=3), generator=generator)
         assert judge(found, Limits()).outcome is Outcome.INVALID
-    assert judge(accounts(acknowledged=0), Limits()).outcome is Outcome.INVALID
+    assert judge(accounts(sent=0), Limits()).outcome is Outcome.INVALID
+
+
+def test_a_target_that_acknowledges_nothing_fails() -> None:
+    verdict = judge(accounts(acknowledged=0), _NONE)
+    assert verdict.outcome is Outcome.FAIL
+    assert broken(verdict) == ["messages acknowledged to cars"]
+
+
+@pytest.mark.parametrize("scope", Scope)
+def test_a_run_whose_messages_stay_in_the_cars_fails(scope: Scope) -> None:
+    stuck = replace(accounts(sent=100_000, acknowledged=10), scope=scope)
+    assert broken(judge(stuck, Limits())) == ["acknowledged of all that cars had to send"]
+    for left in ({"unsent": 61}, {"refused": 61}, {"buffer_dropped": 61}):
+        assert judge(findings(fleet=Fleet(**left), scope=scope), Limits()).outcome is Outcome.FAIL
+    waiting = findings(fleet=Fleet(unsent=61), qos=0, scope=scope)
+    assert broken(judge(waiting, Limits())) == ["sent of all that cars had to send"]
+
+
+def test_a_process_that_restarts_fails_unless_the_run_killed_it() -> None:
+    crashed = judge(findings(asked_restarts={"bridge": 3}), Limits())
+    assert broken(crashed) == ["restarts nobody asked for"]
+    assert "mosquitto-1 1" in said(crashed)
+    assert judge(findings(asked_restarts={"mosquitto-1": 1}), Limits()).outcome is Outcome.PASS
+
+
+def test_false_alerts_are_judged_though_nothing_failed() -> None:
+    faults = FaultAccounts(raised=3, false_alerts=3, healthy_vehicle_days=1.0)
+    assert broken(judge(findings(faults=faults), Limits())) == ["false alerts"]
 
 
 def test_qos_0_counts_what_was_sent_and_shows_what_was_lost() -> None:
@@ -88,17 +119,22 @@ def test_qos_0_counts_what_was_sent_and_shows_what_was_lost() -> None:
 
 
 def test_without_kafka_only_the_cars_are_judged() -> None:
-    found = replace(accounts(lost=3, unaccounted=3), scope=Scope.CARS)
+    found = replace(accounts(lost=3, unaccounted=3, raw_reordered=1), scope=Scope.CARS)
     verdict = judge(found, Limits())
     assert verdict.outcome is Outcome.PASS
     assert "telemetry.raw" not in said(verdict)
     raw = judge(replace(found, scope=Scope.RAW), Limits())
-    assert broken(raw) == ["acknowledged but not in telemetry.raw"]
+    assert broken(raw) == [
+        "acknowledged but not in telemetry.raw",
+        "out of order per car in telemetry.raw",
+    ]
 
 
 #: What breaks each limit: the findings, and the limit.
 _BREAKS: dict[str, tuple[Findings, float]] = {
     "connected_share": (findings(fleet=Fleet(cars=500, connected=499)), 1.0),
+    "delivered_share": (findings(fleet=Fleet(unsent=61)), 0.999),
+    "least_rate_share": (findings(fleet=Fleet(rate_share=0.94)), 0.95),
     "lost": (accounts(lost=1), 0),
     "qos0_lost_share": (replace(accounts(sent_missing=2), qos=0), 1e-5),
     "disconnects": (findings(fleet=Fleet(disconnects=2)), 1),
@@ -117,7 +153,7 @@ _BREAKS: dict[str, tuple[Findings, float]] = {
         30.0,
     ),
     "false_alerts_per_day": (
-        findings(faults=FaultAccounts(failures=1, false_alerts=2, healthy_vehicle_days=1.0)),
+        findings(faults=FaultAccounts(false_alerts=2, healthy_vehicle_days=1.0)),
         1.0,
     ),
     "generator_lag_p99_ms": (findings(), 11.0),
@@ -141,6 +177,9 @@ def test_each_limit_breaks_by_itself_and_is_not_judged_when_left_out(name: str) 
 def test_a_figure_that_was_not_observed_breaks_its_limit() -> None:
     unknown = findings(fleet=Fleet())
     assert broken(judge(unknown, Limits(connected_share=0.5))) == ["cars connected"]
+    assert broken(judge(unknown, Limits(least_rate_share=0.5))) == [
+        "rate over the stages, acknowledged"
+    ]
     none = findings(latencies={DUE_TO_KAFKA: Latency(0)})
     assert broken(judge(none, Limits())) == ["due → Kafka p99"]
 

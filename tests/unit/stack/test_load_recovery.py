@@ -51,6 +51,20 @@ def test_a_run_has_recovered_when_nothing_is_amiss_any_more(disturbed: dict[str,
     assert recovery(run(**disturbed)) == 11
 
 
+def test_the_twin_may_hold_what_it_writes_in_ten_seconds() -> None:
+    def holding(records: int) -> list[Sample]:
+        found = []
+        for one in run():
+            assert one.kafka is not None
+            found.append(replace(one, kafka=replace(one.kafka, lag={"twin": records})))
+        return found
+
+    assert recovery(holding(int(RATE * 10))) == 0
+    assert recovery(holding(int(RATE * 13))) is None
+    assert Window(holding(int(RATE * 10)), qos=1).observed(RATE)["lag_s"] == 0
+    assert Window(holding(int(RATE * 13)), qos=1).observed(RATE)["lag_s"] == pytest.approx(3)
+
+
 def test_calm_that_does_not_last_is_no_recovery() -> None:
     samples = [
         look(s, connected=50 if s % 3 else CARS) if 10 <= s < 30 else look(s) for s in range(61)
