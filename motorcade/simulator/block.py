@@ -27,6 +27,17 @@ _CHUNK = 4096
 _LONGEST_STEP_MS = 24 * 3600 * 1000
 
 
+def refuse_present(indices: Ints, present: Ints) -> None:
+    """No car runs twice.
+
+    Raises:
+        SimulationError: one of the cars is among those present already.
+    """
+    twice = np.isin(indices, present)
+    if twice.any():
+        raise SimulationError(f"Car {int(indices[twice][0])} is in this block already.")
+
+
 class FleetBlock:
     """The cars of one worker, stepped on the plan's grid of event time.
 
@@ -84,9 +95,7 @@ class FleetBlock:
         Raises:
             SimulationError: a car is in the block already.
         """
-        present = np.isin(indices, self.indices)
-        if present.any():
-            raise SimulationError(f"Car {int(indices[present][0])} is in this block already.")
+        refuse_present(indices, self.indices)
         if not len(indices):
             return
         new, vins, build, state = self._join(indices)

@@ -12,7 +12,7 @@ from enum import StrEnum
 import numpy as np
 
 from motorcade.fleet.arrays import Bools, Floats, Ids, Ints
-from motorcade.simulator.block import SimulationError
+from motorcade.simulator.block import SimulationError, refuse_present
 from motorcade.simulator.cars import Columns
 from motorcade.simulator.chance import Words, car_keys, uniforms
 from motorcade.simulator.population import FleetPlan
@@ -142,9 +142,7 @@ class DemoBlock:
         Raises:
             SimulationError: a car is in the block already.
         """
-        present = np.isin(indices, self.indices)
-        if present.any():
-            raise SimulationError(f"Car {int(indices[present][0])} is in this block already.")
+        refuse_present(indices, self.indices)
         if not len(indices):
             return
         new, vins, state = self._join(indices, len(self))

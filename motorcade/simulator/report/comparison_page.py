@@ -3,9 +3,8 @@
 from pathlib import Path
 
 from motorcade.simulator.report.compare import Change, Comparison
-from motorcade.simulator.report.document import DocumentError
 from motorcade.simulator.report.figures import both_plots
-from motorcade.simulator.report.page import environment, script_json
+from motorcade.simulator.report.page import environment, keep, script_json
 
 
 def figure(value: float | None) -> str:
@@ -21,11 +20,7 @@ def write(comparison: Comparison, path: Path) -> None:
     Raises:
         DocumentError: the file cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(render(comparison), encoding="utf-8")
-    except OSError as error:
-        raise DocumentError(f"The report {path} cannot be written: {error}.") from error
+    keep(render(comparison), path)
 
 
 def render(comparison: Comparison) -> str:

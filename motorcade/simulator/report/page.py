@@ -58,9 +58,18 @@ def write(document: Document, path: Path) -> None:
     Raises:
         DocumentError: the file cannot be written.
     """
+    keep(render(document), path)
+
+
+def keep(html: str, path: Path) -> None:
+    """Write a page, and the folder that it is to be in.
+
+    Raises:
+        DocumentError: the file cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(render(document), encoding="utf-8")
+        path.write_text(html, encoding="utf-8")
     except OSError as error:
         raise DocumentError(f"The report {path} cannot be written: {error}.") from error
 
