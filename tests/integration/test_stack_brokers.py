@@ -19,6 +19,7 @@ from motorcade.stack.brokers.external import External
 
 from .servers import BrokerServer, start_mosquitto
 
+_UNSPECIFIED = 0x80  # paho's word for a connection that ended without a DISCONNECT
 _PACKET_TOO_LARGE = 0x95
 
 
@@ -77,18 +78,30 @@ def payload_for(topic: str, packet_bytes: int) -> bytes:
 def test_a_packet_at_the_limit_crosses_and_a_larger_one_is_refused_with_0x95(
     broker: BrokerServer, unique: str
 ) -> None:
-    with (
-        client(broker, f"sub-{unique}") as (subscriber, heard),
-        client(broker, f"pub-{unique}") as (publisher, refused),
-    ):
+    fits = payload_for(unique, MAX_PACKET_BYTES)
+    with client(broker, f"sub-{unique}") as (subscriber, heard):
         subscriber.subscribe(unique, qos=1)
         assert heard.get(timeout=10) == "subscribed"
-        fits = payload_for(unique, MAX_PACKET_BYTES)
-        publisher.publish(unique, fits, qos=1)
-        assert heard.get(timeout=10).payload == fits
+        with client(broker, f"pub-{unique}") as (publisher, _):
+            publisher.publish(unique, fits, qos=1)
+            assert heard.get(timeout=10).payload == fits
+        reasons = [refusal(broker, f"large-{unique}-{n}", unique, fits) for n in range(5)]
+        assert heard.empty()
+    assert set(reasons) <= {_PACKET_TOO_LARGE, _UNSPECIFIED}
+    assert _PACKET_TOO_LARGE in reasons
+
+
+def refusal(broker: BrokerServer, name: str, topic: str, fits: bytes) -> int:
+    """Why a packet a little too large ended its connection.
+
+    A broker that closes before it has read the whole packet resets the connection, and a reset
+    may overtake the DISCONNECT: so one packet is not enough to ask for the reason.
+    """
+    with client(broker, name) as (publisher, refused):
         # 4, not 1: mosquitto does not count the three bytes that tell the packet's length.
-        publisher.publish(unique, fits + b"xxxx", qos=1)
-        assert refused.get(timeout=10) == _PACKET_TOO_LARGE
+        publisher.publish(topic, fits + b"xxxx", qos=1)
+        reason: int = refused.get(timeout=10)
+    return reason
 
 
 async def test_a_farm_is_ready_when_a_message_crosses_on_every_node(tmp_path: Path) -> None:
