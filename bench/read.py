@@ -21,7 +21,8 @@ from motorcade.fleet.catalogue import load_catalogue
 from motorcade.fleet.settings import ProcessSettings
 from motorcade.fleet.source import source_header
 from motorcade.fleet.telemetry import TelemetryAvro, TelemetryColumns
-from motorcade.ml.source import RangeReader, read_values, record
+from motorcade.ml.reading.columnar import ColumnarReader
+from motorcade.ml.reading.ranges import read_values, record_ranges
 
 PARTITIONS = 4
 SCHEMA_ID = 1
@@ -64,10 +65,12 @@ def main(bootstrap: str, count: int) -> None:
     admin.create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result(20)
     try:
         fill(bootstrap, topic, count)
-        ranges = record(settings, topic)
+        ranges = record_ranges(settings, topic)
 
         def columnar() -> int:
-            return sum(len(b) for b in RangeReader(settings, ranges, catalogue, lambda _: schema))
+            return sum(
+                len(b) for b in ColumnarReader(settings, ranges, catalogue, lambda _: schema)
+            )
 
         def one_by_one() -> int:
             names = catalogue.names

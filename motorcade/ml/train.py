@@ -21,12 +21,13 @@ from motorcade.fleet.telemetry import TelemetryColumns
 from motorcade.fleet.topics import DTC, TELEMETRY
 from motorcade.ml import autoencoder, threshold
 from motorcade.ml.announce import announce
-from motorcade.ml.dataset import RangeDataset
 from motorcade.ml.engine import tensorflow
 from motorcade.ml.errors import TrainingError
 from motorcade.ml.features import Moments, Scale
-from motorcade.ml.healthy import Healthy
-from motorcade.ml.source import OffsetRange, RangeReader, read_values, record, registry_lookup
+from motorcade.ml.labels.healthy import Healthy
+from motorcade.ml.reading.columnar import ColumnarReader, registry_lookup
+from motorcade.ml.reading.ranges import OffsetRange, read_values, record_ranges
+from motorcade.ml.reading.tf_data import RangeDataset
 from motorcade.ml.store import FORMAT, Manifest, ModelStore, Origin, Weights
 
 #: Vehicles for validation (early stop, spread of residuals) and held back (threshold).
@@ -98,7 +99,7 @@ def train(
         UnreachableError: Kafka or the registry does not answer.
     """
     catalogue = load_catalogue(settings.signals)
-    ranges = list(request.ranges) or record(
+    ranges = list(request.ranges) or record_ranges(
         settings, TELEMETRY, since_ms=request.since_ms, until_ms=request.until_ms
     )
     if not ranges:
@@ -106,7 +107,7 @@ def train(
             f"The topic {TELEMETRY} holds no records in the time asked for.",
             "Let cars drive first: motorcade demo, or motorcade up and your own fleet.",
         )
-    reader = RangeReader(settings, ranges, catalogue, registry_lookup(settings))
+    reader = ColumnarReader(settings, ranges, catalogue, registry_lookup(settings))
     codes = _trouble_codes(settings)
     store = ModelStore.of(settings)
     manifest, weights = learn(
@@ -363,7 +364,7 @@ def _collect(
 
 def _trouble_codes(settings: ProcessSettings) -> list[DiagnosticTroubleCode]:
     codes = []
-    for values in read_values(settings, record(settings, DTC)):
+    for values in read_values(settings, record_ranges(settings, DTC)):
         for value in values:
             try:
                 codes.append(messages.decode(DiagnosticTroubleCode, value))

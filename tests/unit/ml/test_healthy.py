@@ -4,7 +4,7 @@ import numpy as np
 
 from motorcade.fleet.messages import DiagnosticTroubleCode
 from motorcade.fleet.telemetry import TelemetryColumns
-from motorcade.ml.healthy import Healthy
+from motorcade.ml.labels.healthy import Healthy
 
 CAR, OTHER = b"A" * 17, b"B" * 17
 

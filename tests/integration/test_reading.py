@@ -17,9 +17,10 @@ from motorcade.fleet.errors import DecodeError, UnreachableError
 from motorcade.fleet.settings import ProcessSettings
 from motorcade.fleet.telemetry import TelemetryAvro, TelemetryColumns
 from motorcade.fleet.topics import Topic
-from motorcade.ml.dataset import RangeDataset
 from motorcade.ml.errors import RangeError
-from motorcade.ml.source import OffsetRange, RangeReader, record, registry_lookup
+from motorcade.ml.reading.columnar import ColumnarReader, registry_lookup
+from motorcade.ml.reading.ranges import OffsetRange, record_ranges
+from motorcade.ml.reading.tf_data import RangeDataset
 from motorcade.runtime.kafka import producer, started
 from motorcade.runtime.registry import schema_id
 from motorcade.stack import topics
@@ -64,18 +65,18 @@ async def topic(settings: ProcessSettings, codec: TelemetryAvro, unique: str) ->
     return name
 
 
-def numbers(reader: RangeReader) -> list[int]:
+def numbers(reader: ColumnarReader) -> list[int]:
     return [int(n) for batch in reader for n in batch.values[:, 0]]
 
 
-def reader_of(settings: ProcessSettings, ranges: list[OffsetRange], **more: int) -> RangeReader:
-    return RangeReader(settings, ranges, CATALOGUE, registry_lookup(settings), **more)
+def reader_of(settings: ProcessSettings, ranges: list[OffsetRange], **more: int) -> ColumnarReader:
+    return ColumnarReader(settings, ranges, CATALOGUE, registry_lookup(settings), **more)
 
 
 async def test_a_range_is_read_in_order_and_as_often_as_asked(
     settings: ProcessSettings, topic: str
 ) -> None:
-    ranges = record(settings, topic)
+    ranges = record_ranges(settings, topic)
     assert ranges == [OffsetRange(topic, 0, 0, ROWS), OffsetRange(topic, 1, 0, ROWS)]
     reader = reader_of(settings, ranges[::-1], batch=64)
     assert reader.total == 2 * ROWS
@@ -86,7 +87,7 @@ async def test_a_range_is_read_in_order_and_as_often_as_asked(
 async def test_what_arrives_later_is_not_part_of_the_range(
     settings: ProcessSettings, codec: TelemetryAvro, topic: str
 ) -> None:
-    ranges = record(settings, topic)
+    ranges = record_ranges(settings, topic)
     await write(settings, topic, 0, codec.encode(rows(9000, 10)))
     assert numbers(reader_of(settings, ranges)) == list(range(2 * ROWS))
 
@@ -104,12 +105,12 @@ async def test_a_range_between_two_moments_holds_what_was_ingested_between_them(
     while await ingest_time(settings, topic) == newest:
         await write(settings, topic, 0, codec.encode(rows(9000, 1)))
     later = await ingest_time(settings, topic)
-    (before, second) = record(settings, topic, until_ms=later)
-    (since,) = record(settings, topic, since_ms=later)
+    (before, second) = record_ranges(settings, topic, until_ms=later)
+    (since,) = record_ranges(settings, topic, since_ms=later)
     assert (before.start, second) == (0, OffsetRange(topic, 1, 0, ROWS))
     assert since.start == before.end >= ROWS
-    assert since.end == record(settings, topic)[0].end
-    assert record(settings, topic, since_ms=later + 10**9) == []
+    assert since.end == record_ranges(settings, topic)[0].end
+    assert record_ranges(settings, topic, since_ms=later + 10**9) == []
 
 
 async def ingest_time(settings: ProcessSettings, topic: str) -> int:
@@ -125,7 +126,7 @@ async def ingest_time(settings: ProcessSettings, topic: str) -> int:
 async def test_an_expired_range_is_refused_with_the_earliest_offset_available(
     settings: ProcessSettings, topic: str
 ) -> None:
-    ranges = record(settings, topic)
+    ranges = record_ranges(settings, topic)
     admin = AdminClient({"bootstrap.servers": settings.kafka})
     for future in admin.delete_records([ConfluentPartition(topic, 1, 200)]).values():
         await asyncio.to_thread(future.result)
@@ -156,7 +157,7 @@ async def test_a_record_that_is_not_telemetry_is_named_by_its_place(
 ) -> None:
     await write(settings, topic, 1, [b"hello"])
     with pytest.raises(DecodeError, match=rf"{topic}\[1\] from offset 0"):
-        numbers(reader_of(settings, record(settings, topic)))
+        numbers(reader_of(settings, record_ranges(settings, topic)))
 
 
 async def test_records_of_an_older_schema_are_read_with_the_new_signal_absent(
@@ -174,7 +175,7 @@ async def test_records_of_an_older_schema_are_read_with_the_new_signal_absent(
         f"{topic}-value", Schema(json.dumps(telemetry_schema(older)), "AVRO")
     )
     await write(settings, topic, 1, TelemetryAvro(older, number).encode(rows(1000, 10, older)))
-    reader = reader_of(settings, record(settings, topic))
+    reader = reader_of(settings, record_ranges(settings, topic))
     values = np.concatenate([batch.values for batch in reader])
     assert values[:, 0].tolist() == list(range(1010))
     absent = np.isnan(values[:, CATALOGUE.column("throttle_pos")])
@@ -186,7 +187,7 @@ async def test_records_of_an_older_schema_are_read_with_the_new_signal_absent(
 async def test_the_tensorflow_dataset_holds_exactly_the_ranges_rows(
     settings: ProcessSettings, topic: str
 ) -> None:
-    reader = reader_of(settings, record(settings, topic), batch=64)
+    reader = reader_of(settings, record_ranges(settings, topic), batch=64)
     dataset = RangeDataset(
         reader, lambda batch: batch.values[:, :2], 2, size=reader.total, batch=128, seed=0
     )
@@ -197,7 +198,7 @@ async def test_the_tensorflow_dataset_holds_exactly_the_ranges_rows(
 
 async def test_a_kafka_that_is_not_there_is_named() -> None:
     with pytest.raises(UnreachableError, match=r"Kafka at 127\.0\.0\.1:9"):
-        record(ProcessSettings(kafka="127.0.0.1:9"), "telemetry")
+        record_ranges(ProcessSettings(kafka="127.0.0.1:9"), "telemetry")
 
 
 def test_the_command_ends_in_one_clear_line_when_there_is_nothing_to_learn(

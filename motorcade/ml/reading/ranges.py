@@ -1,26 +1,19 @@
-"""Recorded offset ranges of a topic as a repeatable source of columns, straight from Kafka.
+"""Recorded offset ranges of a topic: naming them, verifying them, reading their values.
 
 A training set is a list of offset ranges: nothing is copied, and reading them again gives the same
 rows in the same order for as long as Kafka keeps them.
 """
 
-import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import groupby
 from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from motorcade.fleet.catalogue import Catalogue
-from motorcade.fleet.columns import schema_id_of
-from motorcade.fleet.errors import DecodeError, UnreachableError
+from motorcade.fleet.errors import UnreachableError
 from motorcade.fleet.settings import ProcessSettings
-from motorcade.fleet.telemetry import TelemetryAvro, TelemetryColumns
 from motorcade.ml.errors import RangeError
-from motorcade.runtime.registry import schema_by_id
 
 #: Records per batch; measured best among 1,000 to 20,000 (bench/read.py): larger batches of Python
 #: objects fall out of the processor's cache.
@@ -28,10 +21,7 @@ BATCH = 2000
 #: A Kafka that sends nothing for this long is reported as unreachable.
 _SILENCE_S = 30.0
 _REQUEST_S = 10.0
-_HEADER = 5
 _ELECTING = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
-
-SchemaLookup = Callable[[int], dict[str, Any]]
 
 
 class OffsetRange(NamedTuple):
@@ -48,7 +38,7 @@ class OffsetRange(NamedTuple):
         return self.end - self.start
 
 
-def record(
+def record_ranges(
     settings: ProcessSettings,
     topic: str,
     *,
@@ -71,7 +61,7 @@ def record(
         RangeError: the topic does not exist.
         UnreachableError: Kafka does not answer.
     """
-    with _kafka(settings) as client:
+    with range_client(settings) as client:
         numbers = _partitions(client, topic)
         ranges = [[*_watermarks(client, topic, number)] for number in numbers]
         for position, moment in ((0, since_ms), (1, until_ms)):
@@ -89,104 +79,18 @@ def record(
     ]
 
 
-class RangeReader:
-    """Reads telemetry ranges as columns, in (partition, offset) order, as often as it is iterated.
-
-    Args:
-        settings: where Kafka is.
-        ranges: what to read.
-        catalogue: the signals that rows are laid out by.
-        lookup: the writer's schema of an id.
-        batch: most records per batch.
-    """
-
-    def __init__(
-        self,
-        settings: ProcessSettings,
-        ranges: Sequence[OffsetRange],
-        catalogue: Catalogue,
-        lookup: SchemaLookup,
-        *,
-        batch: int = BATCH,
-    ) -> None:
-        self._settings = settings
-        self._ranges = sorted(ranges)
-        self._catalogue = catalogue
-        self._lookup = lookup
-        self._batch = batch
-        self._codec: TelemetryAvro | None = None
-        #: Writers' schemas by id, as far as read.
-        self.schemas: dict[int, dict[str, Any]] = {}
-
-    @property
-    def total(self) -> int:
-        """Records in all ranges."""
-        return sum(one.records for one in self._ranges)
-
-    def __iter__(self) -> Iterator[TelemetryColumns]:
-        """Batches of at most `batch` rows.
-
-        Raises:
-            RangeError: Kafka no longer holds a range, or never did.
-            DecodeError: a record is not telemetry; the message names its place.
-            UnreachableError: Kafka falls silent.
-        """
-        with _kafka(self._settings) as client:
-            for one in self._ranges:
-                check(client, one)
-            for one in self._ranges:
-                for offset, values in _values(client, one, self._batch):
-                    yield from self._decode(one, offset, values)
-
-    def _decode(
-        self, one: OffsetRange, offset: int, values: list[bytes]
-    ) -> Iterator[TelemetryColumns]:
-        try:
-            if len({value[:_HEADER] for value in values}) == 1:
-                number = schema_id_of(values[0])
-                yield self._codec_for(number).decode(values, number)
-                return
-            for number, run in groupby(values, key=schema_id_of):
-                yield self._codec_for(number).decode(list(run), number)
-        except DecodeError as error:
-            raise DecodeError(
-                f"{one.topic}[{one.partition}] from offset {offset}: {error.what}",
-                "Is this a topic of telemetry in Confluent's Avro format?",
-            ) from error
-
-    def _codec_for(self, number: int) -> TelemetryAvro:
-        if self._codec is None:
-            # No schema is ours here: every id is read as its writer registered it.
-            self._codec = TelemetryAvro(self._catalogue, 0)
-        if number not in self.schemas:
-            schema = self._lookup(number)
-            self._codec.learn(number, schema)
-            self.schemas[number] = schema
-        return self._codec
-
-
-def registry_lookup(settings: ProcessSettings) -> SchemaLookup:
-    """Looks schemas up in the registry, from any thread, with or without a running event loop."""
-
-    def look_up(number: int) -> dict[str, Any]:
-        with ThreadPoolExecutor(1) as thread:
-            return thread.submit(lambda: asyncio.run(schema_by_id(settings, number))).result()
-
-    return look_up
-
-
 def read_values(
     settings: ProcessSettings, ranges: Sequence[OffsetRange], *, batch: int = BATCH
 ) -> Iterator[list[bytes]]:
     """Record values of ranges of any topic, in (partition, offset) order.
 
     Raises:
-        RangeError, UnreachableError: as `RangeReader`.
+        RangeError, UnreachableError: as `record_ranges`, and when a range is gone.
     """
-    with _kafka(settings) as client:
+    with range_client(settings) as client:
         for one in sorted(ranges):
             check(client, one)
-            for _, values in _values(client, one, batch):
+            for _, values in values_of(client, one, batch):
                 yield values
 
 
@@ -216,7 +120,7 @@ def check(client: Any, one: OffsetRange) -> None:
         )
 
 
-def _values(client: Any, one: OffsetRange, batch: int) -> Iterator[tuple[int, list[bytes]]]:
+def values_of(client: Any, one: OffsetRange, batch: int) -> Iterator[tuple[int, list[bytes]]]:
     """(first offset, values) of a range, batch by batch."""
     client.assign([TopicPartition(one.topic, one.partition, one.start)])
     position = one.start
@@ -273,7 +177,7 @@ def _partitions(client: Any, topic: str) -> list[int]:
 
 
 @contextmanager
-def _kafka(settings: ProcessSettings) -> Iterator[Any]:
+def range_client(settings: ProcessSettings) -> Iterator[Any]:
     client = Consumer(
         {
             "bootstrap.servers": settings.kafka,
