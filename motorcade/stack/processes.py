@@ -19,7 +19,7 @@ MODULES: Mapping[str, str] = {
     "bridge": "motorcade.streaming.bridge",
     "refine": "motorcade.streaming.refine",
     "twin": "motorcade.streaming.twin",
-    "score": "motorcade.ml.score",
+    "score": "motorcade.ml.scoring.process",
     "alerts": "motorcade.streaming.alerts",
     "dispatch": "motorcade.streaming.dispatch",
 }

@@ -9,6 +9,16 @@ import numpy as np
 from prometheus_client import Counter, Gauge
 from pydantic import Field
 
+from motorcade.fleet.alert_rules import (
+    Change,
+    Evidence,
+    Kind,
+    Rule,
+    advance,
+    calm,
+    kind_named,
+    kind_of,
+)
 from motorcade.fleet.avro import PREDICTIONS_SUBJECT
 from motorcade.fleet.catalogue import load_catalogue
 from motorcade.fleet.errors import DecodeError
@@ -20,16 +30,6 @@ from motorcade.runtime.derive import Output, derive
 from motorcade.runtime.kafka import Record, read_all
 from motorcade.runtime.registry import schema_id
 from motorcade.runtime.service import Service, run
-from motorcade.streaming.alert_rules import (
-    Change,
-    Evidence,
-    Kind,
-    Rule,
-    advance,
-    calm,
-    kind_named,
-    kind_of,
-)
 from motorcade.streaming.malformed import Malformed
 
 _ANNOUNCED = Counter("motorcade_alerts_total", "Alerts announced", ["kind", "action"])

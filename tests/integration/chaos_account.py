@@ -10,6 +10,8 @@ import numpy as np
 import structlog
 
 from motorcade.fleet import topics
+from motorcade.fleet.alert_rules import Evidence as FirstEvidence
+from motorcade.fleet.alert_rules import Rule, advance, calm, kind_of
 from motorcade.fleet.avro import PREDICTIONS_SUBJECT
 from motorcade.fleet.catalogue import load_catalogue
 from motorcade.fleet.messages import (
@@ -29,8 +31,6 @@ from motorcade.simulator.audit.faults import FaultAccounts
 from motorcade.simulator.audit.reconcile import Accounts
 from motorcade.simulator.audit.run import Surroundings, audit
 from motorcade.streaming import twin
-from motorcade.streaming.alert_rules import Evidence as FirstEvidence
-from motorcade.streaming.alert_rules import Rule, advance, calm, kind_of
 from motorcade.streaming.twin_compare import differences
 from motorcade.streaming.twin_store import Store
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from motorcade.fleet import topics
+from motorcade.fleet.alert_rules import Rule
 from motorcade.fleet.catalogue import load_catalogue
 from motorcade.fleet.messages import Alert, AlertAction, decode
 from motorcade.fleet.predictions import PredictionAvro, PredictionColumns
@@ -20,7 +21,6 @@ from motorcade.fleet.topics import partition_of
 from motorcade.fleet.vin import generate_vin
 from motorcade.runtime.kafka import Record, producer, started
 from motorcade.runtime.registry import schema_id
-from motorcade.streaming.alert_rules import Rule
 from motorcade.streaming.alerts import AlertStep
 from motorcade.streaming.malformed import Malformed
 from tests.contributions import contributions

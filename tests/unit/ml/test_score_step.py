@@ -12,7 +12,8 @@ from motorcade.fleet.errors import MotorcadeError, UnreachableError
 from motorcade.fleet.predictions import PredictionAvro
 from motorcade.fleet.telemetry import TelemetryAvro, TelemetryColumns
 from motorcade.ml.autoencoder import Autoencoder
-from motorcade.ml.score import ScoreStep
+from motorcade.ml.scoring.records import TelemetryRecords
+from motorcade.ml.scoring.step import ScoreStep
 
 from .telemetry import CATALOGUE, correlated
 
@@ -24,9 +25,8 @@ def step(lookup: Any = None) -> ScoreStep:
     def nothing(number: int) -> dict[str, Any]:
         raise MotorcadeError(f"no schema {number}")
 
-    return ScoreStep(
-        CATALOGUE, TelemetryAvro(CATALOGUE, 1), PREDICTIONS, lookup or nothing, "autoencoder"
-    )
+    records = TelemetryRecords(CATALOGUE, TelemetryAvro(CATALOGUE, 1), lookup or nothing)
+    return ScoreStep(records, PREDICTIONS, "autoencoder")
 
 
 def records(columns: TelemetryColumns, codec: TelemetryAvro = CODEC) -> list[Any]:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from motorcade.fleet.alert_rules import KINDS, Evidence, Rule, advance, alert_id, calm, kind_of
 from motorcade.fleet.messages import Alert, AlertAction, AlertState, decode
 from motorcade.fleet.topics import ALERTS, ALERTS_STATE, PREDICTIONS
-from motorcade.streaming.alert_rules import KINDS, Evidence, Rule, advance, alert_id, calm, kind_of
 from motorcade.streaming.alerts import AlertStep
 from motorcade.streaming.malformed import Malformed
 
