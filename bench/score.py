@@ -32,7 +32,7 @@ def manifest(name: str, threshold: float) -> Manifest:
         residual=[1.0] * n,
         threshold=threshold,
         minimum_coverage=0.5,
-        origin=Origin(ranges=[], schema_ids=[], horizon_ms=0, records={}, vehicles={}, seed=0),
+        origin=Origin(ranges=[], schema_ids=[], dataset="", records={}, vehicles={}, seed=0),
         metrics={},
         libraries={},
     )

@@ -14,7 +14,7 @@ from motorcade.fleet.arrays import Floats, Ints
 from motorcade.fleet.catalogue import Catalogue
 from motorcade.ml.engine import tensorflow
 from motorcade.ml.errors import ModelRefusedError, TrainingError
-from motorcade.ml.features import Scale
+from motorcade.ml.features import Scale, scale_of
 from motorcade.ml.store import Manifest, Weights
 
 ARCHITECTURE = "autoencoder-14tanh-7relu-7tanh-linear"
@@ -216,31 +216,6 @@ class Autoencoder:
                 f"The model {self.manifest.name} {self.manifest.version} does not give finite "
                 "scores."
             )
-
-
-def scale_of(manifest: Manifest) -> Scale:
-    """The manifest's normalisation.
-
-    Raises:
-        ModelRefusedError: its lists do not fit each other, or hold what no training gives.
-    """
-    n = len(manifest.features)
-    lists = (manifest.mean, manifest.std, manifest.learnt, manifest.residual)
-    numbers = [*manifest.mean, *manifest.std, *manifest.residual, manifest.threshold]
-    if any(len(one) != n for one in lists):
-        raise ModelRefusedError(f"The manifest's lists are not all {n} features long.")
-    if not np.isfinite(numbers).all() or min(*manifest.std, *manifest.residual) <= 0:
-        raise ModelRefusedError("The manifest's normalisation is not finite and positive.")
-    if not manifest.threshold > 0 or not 0 < manifest.minimum_coverage <= 1:
-        raise ModelRefusedError("The manifest's threshold or minimum coverage is out of range.")
-    if not any(manifest.learnt):
-        raise ModelRefusedError("The model has learnt no feature.")
-    return Scale(
-        tuple(manifest.features),
-        np.array(manifest.mean),
-        np.array(manifest.std),
-        np.array(manifest.learnt, dtype=bool),
-    )
 
 
 def _scorer(manifest: Manifest, scale: Scale, weights: Weights) -> Callable[[Any], Sequence[Any]]:

@@ -1,7 +1,7 @@
 """The model store on disk: a manifest and weights per version, written whole or not at all.
 
-`<data_dir>/models/<name>/<version>/{manifest.json, weights.npz}`. A folder holds numbers and text
-only: weights for an architecture that the code knows, never pickle, never code.
+`<data_dir>/models/<name>/<version>/{manifest.json, weights.npz, comparison.json}`. A folder holds
+numbers and text only: weights for an architecture that the code knows, never pickle, never code.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ import shutil
 import zipfile
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -19,12 +20,16 @@ from numpy.typing import NDArray
 from motorcade.fleet.messages import ModelAnnouncement
 from motorcade.fleet.settings import ProcessSettings
 from motorcade.ml.errors import ModelRefusedError
+from motorcade.ml.windows import WindowSpec
 
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.npz"
-FORMAT = 1
+#: Why a model was promoted, or not; written once it has been compared.
+COMPARISON = "comparison.json"
+FORMAT = 2
 
-Weights = dict[str, NDArray[np.float32]]
+#: Arrays by name, float32, float64 or of integers.
+Weights = dict[str, NDArray[Any]]
 
 
 class Origin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -33,9 +38,9 @@ class Origin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     #: (topic, partition, first offset, offset after the last).
     ranges: list[tuple[str, int, int, int]]
     schema_ids: list[int]
-    #: Event time after a record within which a trouble code makes it unhealthy, milliseconds.
-    horizon_ms: int
-    #: Records and vehicles that trained, validated and were held back.
+    #: The data set's name.
+    dataset: str
+    #: Examples and vehicles by part, and what else was counted while reading.
     records: dict[str, int]
     vehicles: dict[str, int]
     seed: int
@@ -68,6 +73,16 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metrics: dict[str, float]
     #: Versions of the libraries that trained it.
     libraries: dict[str, str]
+    window: WindowSpec = WindowSpec()
+    #: Trouble codes that it tells apart.
+    kinds: list[str] = []
+    #: Event time within which a failure is to be foretold, and within which a trouble code after a
+    #: record makes it unhealthy, milliseconds.
+    horizon_ms: int = 0
+    #: Remaining life is learnt, and told, up to this; milliseconds of event time.
+    life_cap_ms: int | None = None
+    #: What else the architecture has to know.
+    extra: dict[str, float | str | list[Any]] = {}
     weights_sha256: str = ""
 
 
@@ -139,6 +154,14 @@ class ModelStore:
             announced=announced,
         )
 
+    def write_comparison(self, name: str, version: int, comparison: dict[str, Any]) -> Path:
+        """Keep with a stored model what it was compared with; returns the file."""
+        path = self.root / name / str(version) / COMPARISON
+        making = path.with_suffix(".making")
+        making.write_bytes(msgspec.json.format(msgspec.json.encode(comparison), indent=1))
+        making.rename(path)
+        return path
+
     def read(self, announcement: ModelAnnouncement) -> tuple[Manifest, Weights]:
         """An announced model, verified against its checksums.
 
@@ -189,8 +212,8 @@ def _arrays(path: Path, data: bytes) -> Weights:
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise ModelRefusedError(f"{path} does not hold arrays: {error}.") from error
     for name, array in weights.items():
-        if array.dtype != np.float32 or not np.isfinite(array).all():
-            raise ModelRefusedError(f"{path}: {name} is not an array of finite float32.")
+        if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+            raise ModelRefusedError(f"{path}: {name} is not an array of finite numbers.")
     return weights
 
 

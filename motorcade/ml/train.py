@@ -219,7 +219,7 @@ def learn(
         origin=Origin(
             ranges=[],
             schema_ids=[],
-            horizon_ms=request.horizon_ms,
+            dataset="",
             records=sizes | {"read": total, "unusable": total - sum(rows.values())},
             vehicles={part: len(vins) for part, vins in split._asdict().items()}
             | {"failed": healthy.failed},
@@ -227,6 +227,7 @@ def learn(
         ),
         metrics={},
         libraries={name: version(name) for name in ("motorcade", "tensorflow-cpu", "numpy")},
+        horizon_ms=request.horizon_ms,
     )
     return _calibrated(manifest, weights, catalogue, held, history), weights
 

@@ -102,7 +102,7 @@ def test_weights_that_are_not_finite_are_refused(
     store: ModelStore, learnt: Learnt, value: float
 ) -> None:
     weights = npz(kernel=np.array([1, value], dtype=np.float32))
-    with pytest.raises(ModelRefusedError, match="kernel is not an array of finite float32"):
+    with pytest.raises(ModelRefusedError, match="kernel is not an array of finite numbers"):
         announced_as_is(store, written(store, learnt), weights)
 
 
