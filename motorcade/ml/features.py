@@ -1,14 +1,20 @@
 """From a matrix of signals to what the model sees: standardised features and a mask."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from motorcade.fleet.arrays import Bools, Floats, Ints
 from motorcade.fleet.catalogue import Catalogue
-from motorcade.ml.errors import ModelRefusedError
+from motorcade.ml.errors import ModelRefusedError, TrainingError
 from motorcade.ml.store import Manifest
+
+#: A feature present in fewer rows is not learnt (a tenth of them, where there are few).
+_FEW_ROWS = 100
+#: Share of the features that may be absent or constant.
+_MOST_STILL = 0.5
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,41 @@ class Scale:
     mean: Floats
     std: Floats
     learnt: Bools
+
+    @classmethod
+    def learnt_from(cls, rows: NDArray[np.floating[Any]], catalogue: Catalogue) -> "Scale":
+        """Mean and spread over the rows that train.
+
+        A spread below a tenth of what the signal's precision resolves would turn rounding into
+        anomalies, so it has a floor of one step of the precision.
+
+        Args:
+            rows: (n, features) in the signals' units, NaN where absent.
+            catalogue: names the features.
+
+        Raises:
+            TrainingError: half of the features or more are absent or constant.
+        """
+        present = np.isfinite(rows)
+        count = present.sum(axis=0)
+        # Squares of values far from zero would lose their spread to rounding.
+        shift = (catalogue.low + catalogue.high)[catalogue.feature_columns] / 2
+        shifted = np.where(present, rows - shift, 0.0)
+        mean = shifted.sum(axis=0) / np.maximum(count, 1)
+        variance = (np.where(present, shifted - mean, 0.0) ** 2).sum(axis=0) / np.maximum(count, 1)
+        std = np.sqrt(variance)
+        steps = np.array([10.0**-s.precision for s in catalogue.signals if s.feature])
+        learnt = count >= min(_FEW_ROWS, max(1, len(rows) // 10))
+        still = ~learnt | (std < steps / 10)
+        if still.sum() > _MOST_STILL * len(still):
+            names = [n for n, quiet in zip(catalogue.features, still, strict=True) if quiet]
+            raise TrainingError(
+                f"{len(names)} of {len(still)} features are absent or constant in the training "
+                f"range: {', '.join(names)}.",
+                f"A model of the catalogue {catalogue.name!r} needs most of them to vary: let the "
+                "cars drive, and check that they send these signals.",
+            )
+        return cls(catalogue.features, mean + shift, np.maximum(std, steps), learnt)
 
     def columns(self, catalogue: Catalogue) -> Ints:
         """Columns of the features in a matrix of all signals, shape (features,).

@@ -72,6 +72,8 @@ class Examples:
     failure_ms: (n, kinds) event time to the next failure of each kind in this boot; inf: none seen.
     observed_ms: (n,) event time for which the car was observed after the record.
     after_failure: (n,) whether a failure came before it in this boot.
+    weight: (n,) how many messages of the data set an example stands for: examples are thinned to
+    fit memory, those far from failures more than those near.
     kinds: trouble codes that were met in the data set, sorted.
     """
 
@@ -79,6 +81,7 @@ class Examples:
     failure_ms: Floats
     observed_ms: Floats
     after_failure: Bools
+    weight: Floats
     kinds: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -107,6 +110,7 @@ class Examples:
             self.failure_ms[rows],
             self.observed_ms[rows],
             self.after_failure[rows],
+            self.weight[rows],
             self.kinds,
         )
 
