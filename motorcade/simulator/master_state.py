@@ -29,6 +29,7 @@ _SUMS = (
     "dropped",
     "refused",
     "unheard",
+    "overtaken",
     "connects",
     "disconnects",
     "connect_failures",

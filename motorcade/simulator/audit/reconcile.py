@@ -26,6 +26,8 @@ class Accounts:
         raw_records, raw: samples in `telemetry.raw`, and distinct identities among them.
         raw_repeats: exact repeats. raw_reordered: behind a newer message of their car.
         raw_unidentified: without a readable identity.
+        raw_overtaken: of the reordered, as many as cars counted that the broker had refused for
+            now while it accepted later ones, so that they could only arrive behind those.
         refined, quarantined: distinct identities in `telemetry`; only in `telemetry.dlq`.
         quarantined_records: samples of raw in `telemetry.dlq`, with or without identity.
         unaccounted: samples in none of the two that are no exact repeat of an earlier one.
@@ -64,10 +66,11 @@ class Accounts:
     not_scored: int
     unpredicted: int
     predicted_repeats: int
+    raw_overtaken: int = 0
 
 
-def reconcile(delivery: Delivery, parts: Sequence[Part]) -> Accounts:
-    """Reconcile a run.
+def reconcile(delivery: Delivery, parts: Sequence[Part], overtaken: int = 0) -> Accounts:
+    """Reconcile a run; `overtaken` is what the cars' own books say of it.
 
     acknowledged ⊆ raw gives `acknowledged_missing`; raw = refined + quarantined gives
     `unaccounted`, `refined_and_quarantined` and `invented`; refined = scored + not scored gives
@@ -88,5 +91,6 @@ def reconcile(delivery: Delivery, parts: Sequence[Part]) -> Accounts:
         sent_missing=delivery.sent_missing,
         others=delivery.others,
         quarantined_by_rule=dict(rules.most_common()),
+        raw_overtaken=min(counts.raw_reordered, overtaken),
         **vars(counts),
     )

@@ -4,7 +4,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from motorcade.simulator.audit.verdict import Outcome, Scope, Verdict
+from motorcade.simulator.audit.verdict import Check, Outcome, Scope, Verdict
 
 _COLOURS = {Outcome.PASS: "green", Outcome.FAIL: "red", Outcome.INVALID: "yellow"}
 
@@ -40,6 +40,7 @@ def account_rows(verdict: Verdict) -> list[tuple[str, int | None, str]]:
     if verdict.scope is Scope.CARS:
         return rows
     notes = f"{a.raw_repeats:,} exact repeats, {a.raw_reordered:,} behind a newer one"
+    notes += _some(" ({:,} refused for now by the broker and sent again)", a.raw_overtaken)
     notes += _some(", {:,} without identity", a.raw_unidentified)
     rows.append(("in telemetry.raw", a.raw, notes + _some(", {:,} of other cars", a.others)))
     if verdict.qos:
@@ -82,9 +83,14 @@ def _checks_table(verdict: Verdict) -> Table:
     table = _table("Thresholds", "", "threshold", "observed", "limit")
     table.columns[1].justify = "left"
     for check in verdict.checks:
-        mark = Text("✓", style="green") if check.ok else Text("✗", style="bold red")
-        table.add_row(mark, check.name, check.observed, check.limit)
+        table.add_row(_mark(check), check.name, check.observed, check.limit)
     return table
+
+
+def _mark(check: Check) -> Text:
+    if not check.judged:
+        return Text("–", style="dim")
+    return Text("✓", style="green") if check.ok else Text("✗", style="bold red")
 
 
 def _accounts_table(verdict: Verdict) -> Table:

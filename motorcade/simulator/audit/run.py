@@ -20,6 +20,7 @@ from motorcade.simulator import ledger
 from motorcade.simulator.audit import partitions, read
 from motorcade.simulator.audit.delivery import Claim, Delivery, Excuse, deliver
 from motorcade.simulator.audit.faults import FaultAccounts, account_faults
+from motorcade.simulator.audit.judge import judge
 from motorcade.simulator.audit.latency import Latency
 from motorcade.simulator.audit.limits import Limits
 from motorcade.simulator.audit.partition import Part
@@ -34,6 +35,7 @@ from motorcade.simulator.audit.verdict import (
     DUE_TO_KAFKA,
     DUE_TO_PREDICTION,
     DUE_TO_PUBACK,
+    RECONNECT,
     BrokerAccount,
     Check,
     Findings,
@@ -43,7 +45,6 @@ from motorcade.simulator.audit.verdict import (
     Scope,
     Verdict,
     also,
-    judge,
 )
 from motorcade.simulator.intervals import IntervalSet
 from motorcade.simulator.master_state import problems_of
@@ -61,7 +62,8 @@ class Surroundings:
         cars, connected: cars wanted, and connected when the ramp was over; None if not observed.
         recovered_s: what the slowest event took until all was as before; infinite if it never was.
         rate_share: messages/s over the stages as a share of what they ask for.
-        asked_restarts: how often the run itself made a process start again, by its name.
+        asked_restarts: how often the run itself made a process start again, by its name: it killed
+            it, or took away what it needs.
         excuses: losses that the broker's durability allows, by events of the run.
     """
 
@@ -111,10 +113,10 @@ class _Run(msgspec.Struct):
 
 @dataclass(frozen=True)
 class _Told:
-    """What the topics tell."""
+    """What the topics tell; no faults where only cars can tell of them."""
 
     parts: Sequence[Part] = ()
-    faults: FaultAccounts = field(default_factory=FaultAccounts)
+    faults: FaultAccounts | None = None
     alerts: Sequence[AlertRecord] = ()
     answers_ms: Sequence[int] = ()
 
@@ -147,6 +149,7 @@ async def audit(
     run = _read(run_dir / "run.json", _Run)
     qos = run.qos
     told = await _told(settings, run_dir, extent, on_read)
+    fleet = _fleet(account, surroundings)
     delivery = await _delivery(settings, account, told.parts, surroundings.excuses, qos)
     usage = [
         replace(one, cpu_us_per_message=one.cpu_seconds * 1e6 / delivery.sent)
@@ -157,9 +160,9 @@ async def audit(
     findings = Findings(
         scope=extent.scope,
         qos=qos,
-        accounts=reconcile(delivery, told.parts),
-        fleet=_fleet(account, surroundings),
-        faults=told.faults,
+        accounts=reconcile(delivery, told.parts, fleet.overtaken),
+        fleet=fleet,
+        faults=told.faults or FaultAccounts(failures=len({dtc.vin for dtc in account.dtcs})),
         latencies=_latencies(account, told, extent.scope, qos),
         generator=Generator(
             lost_workers=len({one.worker for one in problems if one.worker is not None}),
@@ -264,13 +267,14 @@ def _fleet(account: ledger.Account, surroundings: Surroundings) -> Fleet:
         unsent=sum(one.unsent for one in boots),
         refused=sum(one.refused for one in boots),
         unheard=counts.get("unheard", 0),
+        overtaken=counts.get("overtaken", 0),
         recovered_s=surroundings.recovered_s,
         rate_share=surroundings.rate_share,
     )
 
 
 def _latencies(account: ledger.Account, told: _Told, scope: Scope, qos: int) -> dict[str, Latency]:
-    found = {CONNECT: account.histograms["connect"]}
+    found = {name: account.histograms[name] for name in (CONNECT, RECONNECT)}
     if qos:
         found[DUE_TO_PUBACK] = account.histograms["puback"]
     if scope is not Scope.CARS:

@@ -19,6 +19,7 @@ from motorcade.simulator.audit.verdict import (
     CONNECT,
     DUE_TO_KAFKA,
     DUE_TO_PUBACK,
+    RECONNECT,
     Outcome,
 )
 from motorcade.simulator.report.document import Document
@@ -35,6 +36,7 @@ _UNKNOWN, _TAIL = 0.15, 0.5
 _SIGMAS = 3.0
 _SERIES = {
     CONNECT: "latency.connect",
+    RECONNECT: "latency.reconnect",
     DUE_TO_PUBACK: "latency.puback",
     DUE_TO_KAFKA: "latency.kafka",
 }

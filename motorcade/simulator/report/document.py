@@ -70,8 +70,9 @@ class Series(msgspec.Struct, frozen=True):
 
     Names: cars.connected, cars.STATE; rate.sent, rate.acked, rate.connects, rate.disconnects,
     rate.raw, rate.refined, rate.quarantined, rate.scored (per second); latency.NAME.p50 and .p99
-    (connect, puback, lag, kafka; milliseconds, of the last second), generator.lag_ms; lag.GROUP
-    (records); cpu.NAME (cores), rss.NAME (MiB); machine.busy (share of all cores); broker.drops.
+    (connect, reconnect, puback, lag, kafka; milliseconds, of the last second), generator.lag_ms;
+    lag.GROUP (records); cpu.NAME (cores), rss.NAME (MiB); machine.busy (share of all cores);
+    broker.drops.
     """
 
     time_ms: list[int] = msgspec.field(default_factory=list)

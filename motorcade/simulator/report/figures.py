@@ -176,7 +176,12 @@ class _Named:
         ]
 
     def latencies(self) -> list[_Line]:
-        names = {"connect": "connect", "puback": "due → PUBACK", "kafka": "due → Kafka"}
+        names = {
+            "connect": "connect",
+            "puback": "due → PUBACK",
+            "kafka": "due → Kafka",
+            "reconnect": "reconnect",
+        }
         found = []
         for colour, (name, text) in enumerate(names.items()):
             for share, dash in (("p50", "dot"), ("p99", "solid")):

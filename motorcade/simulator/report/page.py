@@ -25,7 +25,7 @@ from motorcade.simulator.report.document import Document, DocumentError
 from motorcade.simulator.report.figures import family, plots
 
 _MEANING = {
-    Outcome.PASS: "every threshold was met",
+    Outcome.PASS: "every threshold that could be judged was met",
     Outcome.FAIL: "a threshold was broken",
     Outcome.INVALID: "the load generator itself failed: the figures judge it and not the target",
 }
@@ -87,7 +87,7 @@ def render(document: Document) -> str:
         description=manifest.scenario.get("description", ""),
         meaning=_MEANING[verdict.outcome],
         tiles=_tiles(document),
-        checks=sorted(verdict.checks, key=lambda check: check.ok),
+        checks=sorted(verdict.checks, key=lambda check: (check.ok, not check.judged)),
         accounts=account_rows(verdict),
         families=families(verdict.usage),
         plots=drawn,

@@ -66,7 +66,8 @@ class Target(Part):
     """Private key to it; "{vin}" as above."""
     kafka: Servers | None = None
     """host:port of an external target's Kafka, where the audit reads; "none": no Kafka at all, the
-    audit ends at the broker. An own or running stack has its own."""
+    audit ends at the broker, and what only Kafka could tell is listed as not judged. Left out, our
+    own pipeline is started behind an external broker. An own or running stack has its own."""
     kafka_topic: Text = "telemetry.raw"
     """Topic of an external Kafka in which the broker's messages arrive."""
     topic: Text | None = None
@@ -159,8 +160,9 @@ class Stage(Part):
 class Thresholds(Part):
     """What the run must reach to pass; null is not judged. See `motorcade.simulator.audit.limits`.
 
-    Thresholds of what a run cannot have (acknowledgements at QoS 0, records without a Kafka,
-    failures without wear) are left out by themselves.
+    Thresholds of what a run cannot have (acknowledgements at QoS 0, failures without wear) are left
+    out by themselves. Without a Kafka, or with somebody else's pipeline, what only it could tell is
+    listed as not judged.
     """
 
     connected_share: Share | None = 1.0

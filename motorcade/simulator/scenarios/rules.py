@@ -12,13 +12,6 @@ if TYPE_CHECKING:
 Objection = tuple[tuple[str | int, ...], str]
 
 _OF_EXTERNAL = ("broker_url", "kafka", "topic", "payload_template", "ca", "cert", "key")
-_NEED_KAFKA = (
-    "due_to_kafka_p99_ms",
-    "due_to_prediction_p99_ms",
-    "due_to_alert_p99_ms",
-    "alert_to_car_p99_ms",
-    "qos0_lost_share",
-)
 
 
 def objections(one: "Scenario") -> Iterator[Objection]:
@@ -26,7 +19,6 @@ def objections(one: "Scenario") -> Iterator[Objection]:
     yield from _course(one)
     yield from _moments(one)
     yield from _target(one)
-    yield from _judged(one)
     yield from _stack_events(one)
     yield from _messages(one)
     yield from _cars(one)
@@ -80,13 +72,6 @@ def _target(one: "Scenario") -> Iterator[Objection]:
     if (target.cert is None) != (target.key is None):
         missing = "cert" if target.cert is None else "key"
         yield ("target", missing), "is missing; cert and key belong together"
-
-
-def _judged(one: "Scenario") -> Iterator[Objection]:
-    if one.target.kafka == "none":
-        for key in _NEED_KAFKA:
-            if key in one.thresholds.model_fields_set and getattr(one.thresholds, key) is not None:
-                yield ("thresholds", key), "cannot be judged without a Kafka: leave it out"
 
 
 def _stack_events(one: "Scenario") -> Iterator[Objection]:

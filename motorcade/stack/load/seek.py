@@ -2,10 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from motorcade.simulator.audit.verdict import Check
+from motorcade.simulator.audit.verdict import Check, not_judged
 from motorcade.simulator.scenarios.model import Limit, Scenario
 from motorcade.stack.load.course import require_going_on, state_of
 from motorcade.stack.load.limit import Ending, Phase, Search
@@ -96,16 +96,23 @@ class Seeker:
             None: "not over",
         }[search.ending]
 
-    def check(self) -> Check:
-        """The search as a check of the run's verdict."""
+    def checks(self) -> Iterator[Check]:
+        """The search as checks of the run's verdict, and the levels that no step could observe."""
         ending = self.search.ending
-        return Check(
+        yield Check(
             "the limit",
             self.words,
             "found, or not reached",
             ending in {Ending.FOUND, Ending.NOT_REACHED},
             generator=ending in {Ending.GENERATOR, None},
         )
+        observed = {name for step in self.search.steps for name in step.observed}
+        for name, allowed in self.search.levels.items():
+            if name not in observed:
+                why = "no Kafka" if self.scenario.target.kafka == "none" else "no pipeline of ours"
+                if name == "due_to_puback_p99_ms":
+                    why = "nothing is acknowledged at QoS 0"
+                yield not_judged(f"service level {name}", f"≤ {allowed:g}", why)
 
     def _judge(self, window: Window, load: float) -> None:
         step = self.search.take(window.observed(load), window.offered, window.uncertain)

@@ -50,8 +50,10 @@ class Window:
         if not self._last.without_kafka:
             found["due_to_kafka_p99_ms"] = percentile(self._latencies(), 99)
             kafka = self._last.kafka
-            lag = behind(kafka.lag, load).values() if kafka else [math.inf]
-            found["lag_s"] = max(lag, default=0) / load
+            if kafka is None:
+                found["lag_s"] = math.inf
+            elif kafka.lag:  # behind somebody else's Kafka there is no group of ours
+                found["lag_s"] = max(behind(kafka.lag, load).values()) / load
         return found
 
     def load(self) -> Load:

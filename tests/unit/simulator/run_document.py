@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from motorcade.simulator.audit.faults import FaultAccounts
+from motorcade.simulator.audit.judge import judge
 from motorcade.simulator.audit.latency import Latency
 from motorcade.simulator.audit.limits import Limits
 from motorcade.simulator.audit.reconcile import Accounts
@@ -13,13 +14,13 @@ from motorcade.simulator.audit.verdict import (
     DUE_TO_KAFKA,
     DUE_TO_PREDICTION,
     DUE_TO_PUBACK,
+    RECONNECT,
     BrokerAccount,
     Findings,
     Fleet,
     Generator,
     ProcessUsage,
     Scope,
-    judge,
 )
 from motorcade.simulator.report.document import (
     Document,
@@ -62,6 +63,7 @@ ACCOUNTS = Accounts(
     not_scored=0,
     unpredicted=0,
     predicted_repeats=0,
+    raw_overtaken=0,
 )
 
 
@@ -74,7 +76,9 @@ def findings(**changes: Any) -> Findings:
         accounts=ACCOUNTS,
         fleet=Fleet(cars=500, connected=500, connects=500),
         faults=FaultAccounts(),
-        latencies=dict.fromkeys((CONNECT, DUE_TO_PUBACK, DUE_TO_KAFKA, DUE_TO_PREDICTION), latency),
+        latencies=dict.fromkeys(
+            (CONNECT, RECONNECT, DUE_TO_PUBACK, DUE_TO_KAFKA, DUE_TO_PREDICTION), latency
+        ),
         generator=Generator(lost_workers=0, lag_p99_ms=12.0),
         broker=BrokerAccount("mosquitto", "mosquitto: keeps what it can.", 0),
         usage=(

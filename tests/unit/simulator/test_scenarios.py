@@ -112,21 +112,11 @@ def test_every_threshold_is_a_limit_of_the_audit() -> None:
     assert set(Thresholds.model_fields) == {field.name for field in fields(Limits)}
 
 
-def test_thresholds_of_what_cannot_be_observed_are_left_out() -> None:
-    one = load_scenario(
-        "steady",
-        [
-            "target={stack: external, broker_url: mqtt://b:1883, kafka: none}",
-            "thresholds={disconnects: 0}",
-        ],
-    )
-    assert limits(one) == Limits(
-        connected_share=1.0,
-        disconnects=0,
-        lost=None,
-        due_to_kafka_p99_ms=None,
-        false_alerts_per_day=None,
-    )
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_scenario_keeps_its_thresholds_without_a_kafka(name: str) -> None:
+    nowhere = "target={stack: external, broker_url: mqtt://b:1883, kafka: none}"
+    one = load_scenario(name, [nowhere, "events=[]"])
+    assert limits(one) == limits(load_scenario(name))
 
 
 @pytest.mark.parametrize(

@@ -7,23 +7,33 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
+from motorcade.simulator.audit.delivery import Delivery
 from motorcade.simulator.audit.faults import FaultAccounts
+from motorcade.simulator.audit.judge import judge
 from motorcade.simulator.audit.latency import Latency
 from motorcade.simulator.audit.limits import Limits
-from motorcade.simulator.audit.render import render
+from motorcade.simulator.audit.partition import PartitionAccount
+from motorcade.simulator.audit.reconcile import reconcile
+from motorcade.simulator.audit.render import account_rows, render
 from motorcade.simulator.audit.verdict import (
     DUE_TO_KAFKA,
+    RECONNECT,
     Findings,
     Fleet,
     Generator,
     Outcome,
     Scope,
     Verdict,
-    judge,
 )
 from motorcade.simulator.measures import new_histogram, record
 
 from .run_document import ACCOUNTS, findings
+
+
+def unjudged(verdict: Verdict) -> dict[str, str]:
+    """What is shown of each threshold that is not judged."""
+    assert all(check.ok for check in verdict.checks if not check.judged)
+    return {check.name: check.observed for check in verdict.checks if not check.judged}
 
 
 def broken(verdict: Verdict) -> list[str]:
@@ -72,6 +82,30 @@ def test_what_is_excused_is_shown_and_does_not_fail() -> None:
     assert "excused" in said(verdict)
 
 
+@pytest.mark.parametrize(
+    ("reordered", "refused_for_now", "left"), [(3, 3, 0), (2, 5, 0), (4, 3, 1), (1, 0, 1)]
+)
+def test_only_as_many_reorders_in_raw_are_excused_as_the_broker_had_refused_for_now(
+    reordered: int, refused_for_now: int, left: int
+) -> None:
+    part = PartitionAccount()
+    part.counts.raw_reordered = reordered
+    overtaken = reconcile(Delivery(), [part.finish()], refused_for_now).raw_overtaken
+    verdict = judge(accounts(raw_reordered=reordered, raw_overtaken=overtaken), Limits())
+    assert broken(verdict) == (["out of order per car in telemetry.raw"] if left else [])
+    shown = said(verdict)
+    assert f"{reordered} behind a newer one" in shown
+    if overtaken:
+        assert f"{left}, and {overtaken} that the broker had refused for now" in shown
+    assert verdict.to_json()["accounts"]["raw_overtaken"] == overtaken
+
+
+def test_the_time_to_come_back_stands_beside_the_time_to_connect() -> None:
+    verdict = judge(findings(), Limits())
+    assert [*verdict.to_json()["latencies"]][:2] == ["connect", RECONNECT]
+    assert RECONNECT in said(verdict)
+
+
 def test_a_generator_that_failed_makes_a_run_invalid_whatever_else_broke() -> None:
     for generator in (Generator(1, 12.0), Generator(0, 5000.0), Generator(0, None)):
         found = replace(accounts(lost=3), generator=generator)
@@ -99,7 +133,9 @@ def test_a_process_that_restarts_fails_unless_the_run_killed_it() -> None:
     crashed = judge(findings(asked_restarts={"bridge": 3}), Limits())
     assert broken(crashed) == ["restarts nobody asked for"]
     assert "mosquitto-1 1" in said(crashed)
-    assert judge(findings(asked_restarts={"mosquitto-1": 1}), Limits()).outcome is Outcome.PASS
+    killed = judge(findings(asked_restarts={"mosquitto-1": 1}), Limits())
+    assert killed.outcome is Outcome.PASS
+    assert "0; through the run's own events: mosquitto-1 1" in said(killed)
 
 
 def test_false_alerts_are_judged_though_nothing_failed() -> None:
@@ -122,12 +158,57 @@ def test_without_kafka_only_the_cars_are_judged() -> None:
     found = replace(accounts(lost=3, unaccounted=3, raw_reordered=1), scope=Scope.CARS)
     verdict = judge(found, Limits())
     assert verdict.outcome is Outcome.PASS
-    assert "telemetry.raw" not in said(verdict)
+    assert "in telemetry.raw" not in [name for name, _, _ in account_rows(verdict)]
     raw = judge(replace(found, scope=Scope.RAW), Limits())
     assert broken(raw) == [
         "acknowledged but not in telemetry.raw",
         "out of order per car in telemetry.raw",
     ]
+
+
+#: Limits of what only a Kafka can tell, and of what only our pipeline behind it can.
+_OF_KAFKA = {"lost": 0, "qos0_lost_share": 0.5, "due_to_kafka_p99_ms": 1.0}
+_OF_PIPELINE = {
+    "due_to_prediction_p99_ms": 1.0,
+    "due_to_alert_p99_ms": 1.0,
+    "alert_to_car_p99_ms": 1.0,
+    "announced_share": 1.0,
+    "median_lead_minutes": 999.0,
+    "false_alerts_per_day": 0.0,
+}
+#: That hold whatever the limits are.
+_ALWAYS_RAW = {"out of order per car in telemetry.raw"}
+_ALWAYS_PIPELINE = {"refined or quarantined, and scored or not, once each"}
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+@pytest.mark.parametrize("name", [*_OF_KAFKA, *_OF_PIPELINE])
+def test_what_only_kafka_could_tell_is_not_judged_without_one_and_shown_so(
+    name: str, qos: int
+) -> None:
+    # As far as Kafka is not there, figures of it would break every limit.
+    wrong = accounts(lost=9, sent_missing=59_999, raw_reordered=9, unaccounted=9)
+    faults = FaultAccounts(failures=2, raised=3, false_alerts=9, raised_twice=1)
+    found = replace(wrong, scope=Scope.CARS, qos=qos, faults=faults)
+    limits = replace(_NONE, **{name: (_OF_KAFKA | _OF_PIPELINE)[name]})
+    verdict = judge(found, limits)
+    assert broken(verdict) == []
+    shown = unjudged(verdict)
+    assert set(shown.values()) == {"not judged: no Kafka"}
+    always = _ALWAYS_RAW | _ALWAYS_PIPELINE | {"alerts that the car acknowledged"}
+    applies = name != ("lost" if qos == 0 else "qos0_lost_share")
+    assert len(shown.keys() - always) == int(applies)
+    assert "not judged: no Kafka" in said(verdict)
+
+    foreign = judge(replace(found, scope=Scope.RAW, accounts=ACCOUNTS), limits)
+    shown = unjudged(foreign)
+    assert set(shown.values()) == {"not judged: no pipeline of ours"}
+    assert len(shown.keys() - always) == int(name in _OF_PIPELINE)
+
+
+def test_with_the_pipeline_there_nothing_stays_unjudged() -> None:
+    limits = replace(_NONE, **(_OF_KAFKA | _OF_PIPELINE))
+    assert unjudged(judge(findings(faults=FaultAccounts(failures=1)), limits)) == {}
 
 
 #: What breaks each limit: the findings, and the limit.
