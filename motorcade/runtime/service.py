@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
@@ -11,9 +12,10 @@ from typing import Any
 import structlog
 import uvloop
 from aiohttp import web
+from aiokafka.errors import KafkaError, KafkaTimeoutError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from motorcade.fleet.errors import MotorcadeError
+from motorcade.fleet.errors import MotorcadeError, UnreachableError
 from motorcade.fleet.settings import ProcessSettings
 
 _GC_THRESHOLDS = (20_000, 20, 20)
@@ -71,13 +73,33 @@ class Service:
 
 
 def run(name: str, settings: ProcessSettings, body: Callable[[Service], Awaitable[None]]) -> None:
-    """Run a process until it is told to stop; exits 1 with one clear line when it fails."""
+    """Run a process until it is told to stop; exits with one clear line when it fails.
+
+    The exit status is 69 (`os.EX_UNAVAILABLE`) where a server that it needs does not answer, which
+    is no fault of its own, and 1 for any other failure.
+    """
     _log_to_stderr(settings.log_level)
     try:
         uvloop.run(_serve(name, settings, body))
     except MotorcadeError as error:
         structlog.get_logger(name).error("stopped", problem=error.what, remedy=error.remedy)
-        sys.exit(1)
+        sys.exit(os.EX_UNAVAILABLE if _away(error) else 1)
+    except KafkaError as error:
+        if not _away(error):
+            raise
+        structlog.get_logger(name).error("stopped", problem=f"Kafka does not answer: {error}.")
+        sys.exit(os.EX_UNAVAILABLE)
+
+
+def _away(error: BaseException | None) -> bool:
+    """Whether a server that is needed did not answer, or was not ready yet."""
+    while error is not None:
+        if isinstance(error, UnreachableError | KafkaTimeoutError):
+            return True
+        if isinstance(error, KafkaError) and error.retriable:
+            return True
+        error = error.__cause__
+    return False
 
 
 async def _serve(

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -271,6 +272,6 @@ async def test_without_kafka_or_broker_it_ends_with_one_clear_line(
     process.start()
     await until(lambda: not process.running, timeout_s=60)
     assert process.popen is not None
-    assert process.popen.returncode == 1
+    assert process.popen.returncode == os.EX_UNAVAILABLE
     problem = json.loads(process.log.splitlines()[-1])
     assert "Kafka does not answer at 127.0.0.1:1" in problem["problem"]

@@ -28,6 +28,7 @@ from motorcade.stack.load.course import Course, Recovered, StoppedByHandError, s
 from motorcade.stack.load.disturbance import Disturber
 from motorcade.stack.load.excuses import excuses
 from motorcade.stack.load.options import LoadOptions
+from motorcade.stack.load.outages import followed
 from motorcade.stack.load.rate import rate_share
 from motorcade.stack.load.seek import Seeker
 from motorcade.stack.load.target import Target
@@ -182,7 +183,8 @@ class LoadRun:
             last = watch.samples[-1]
             verdict = await self._judge(aim, settings, meter, since, watch.samples, recoveries)
             if seeker is not None:
-                verdict = also(verdict, seeker.check())
+                for check in seeker.checks():
+                    verdict = also(verdict, check)
             if stopped is not None:
                 why = Check("the scenario", stopped, "played to its end", False, generator=True)
                 verdict = also(verdict, why)
@@ -286,6 +288,10 @@ class LoadRun:
         ramp = state.get("ramp", {})
         disturber = Disturber(aim.keeper, aim.broker_programs, self._tell)
         slowest = [r.seconds for r in recoveries if r.happening.recovers]
+        servers = () if aim.state is None else aim.state.servers
+        happenings = [r.happening for r in recoveries]
+        asked = disturber.asked_restarts(self.scenario.events)
+        asked += followed(aim.keeper.restarts(), happenings, servers)
         surroundings = Surroundings(
             durability=aim.broker.durability,
             broker_drops=last.drops,
@@ -295,7 +301,7 @@ class LoadRun:
             connected=ramp.get("connected"),
             recovered_s=max((math.inf if s is None else s for s in slowest), default=None),
             rate_share=rate_share(self.scenario, state.get("stages", []), samples),
-            asked_restarts=disturber.asked_restarts(self.scenario.events),
+            asked_restarts=asked,
             excuses=tuple(excuses(aim, recoveries)),
         )
         places = self._places if aim.scope is Scope.RAW else None
