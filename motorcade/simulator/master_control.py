@@ -88,6 +88,7 @@ class MasterControl:
             (wire.HELLO, self._hello),
             (wire.REPORT, self._report),
             (wire.LOST, self._gave_up),
+            (wire.AMISS, self._went_wrong),
             (wire.LEDGER_WRITTEN, self._ledger_written),
         ):
             self._runner.register_message(name, listener)
@@ -271,6 +272,12 @@ class MasterControl:
         del environment
         if (worker := self._workers.get(msg.node_id)) is not None:
             self._lose(msg.node_id, worker, msg.data["reason"])
+
+    def _went_wrong(self, environment: Any, msg: Any) -> None:
+        del environment
+        reason = f"worker {msg.data['worker']}: {msg.data['reason']}"
+        _log.error("the run is invalid: %s", reason)
+        self.state.failed(reason)
 
     def _ledger_written(self, environment: Any, msg: Any) -> None:
         del environment

@@ -11,6 +11,8 @@ HELLO = "motorcade.hello"
 REPORT = "motorcade.report"
 #: Worker → master: it cannot go on, and why.
 LOST = "motorcade.lost"
+#: Worker → master: something did not happen to its cars as it should, and why; it goes on.
+AMISS = "motorcade.amiss"
 #: Master → workers: faults that shall begin.
 FAULTS = "motorcade.faults"
 #: Master → workers: a fleet event that begins, see `event_to`.

@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
@@ -55,6 +56,8 @@ class WorkerControl:
         raise_limit(share(settings.cars, self.index, settings.workers))
         self.fleet = WorkerFleet(plan_of(settings), settings, self.index)
         self._failure = ""
+        #: What was amiss, each told once: the same may befall thousands of cars.
+        self._told: set[str] = set()
         self._ledgers = 0
         _calm_collector()
         self._loop = LoopThread()
@@ -82,18 +85,28 @@ class WorkerControl:
 
     def _begin_wear(self, environment: Any, msg: Any) -> None:
         del environment
-        faults = [wire.fault_from(one) for one in msg.data]
-        self._loop.call(self._wear_or_log, faults)
-
-    def _wear_or_log(self, faults: list[Any]) -> None:
-        try:
-            self.fleet.begin_wear(faults)
-        except MotorcadeError as error:
-            _log.error("faults were not begun: %s", error)
+        self._begin(
+            f"wear in {len(msg.data)} of the cars",
+            lambda: self.fleet.begin_wear([wire.fault_from(one) for one in msg.data]),
+        )
 
     def _begin_event(self, environment: Any, msg: Any) -> None:
         del environment
-        self._loop.call(self.fleet.begin_event, *wire.event_from(msg.data))
+        kind = msg.data["event"]["kind"]
+        self._begin(kind, lambda: self.fleet.begin_event(*wire.event_from(msg.data)))
+
+    def _begin(self, what: str, begin: Callable[[], None]) -> None:
+        """Have something happen to the cars; should it fail, the run is not what it says it is."""
+
+        def attempt() -> None:
+            try:
+                begin()
+            except Exception as error:  # noqa: BLE001 - whatever it was, the master must know
+                _log.error("%s did not begin", what, exc_info=error)
+                words = str(error) if isinstance(error, MotorcadeError) else repr(error)
+                self.fleet.amiss.append(f"{what} did not begin: {words}")
+
+        self._loop.call(attempt)
 
     def _flush_ledger(self, environment: Any, msg: Any) -> None:
         del environment
@@ -139,6 +152,10 @@ class WorkerControl:
         self._runner.quit()
 
     def _tell(self) -> None:
+        while self.fleet.amiss:
+            if (reason := self.fleet.amiss.popleft()) not in self._told:
+                self._told.add(reason)
+                self._runner.send_message(wire.AMISS, {"worker": self.index, "reason": reason})
         while self.fleet.reports:
             report = self.fleet.reports.popleft()
             feed(self._environment.stats, report.batch)

@@ -74,12 +74,14 @@ class WorkerFleet:
         wanted: how many cars shall run; always the first ones, so a fleet of N is cars 0 … N-1.
         reports: one `Report` a second, oldest first, see `measures.keep`.
         released: whether everything in `wait_for` has answered, so that cars may connect.
+        amiss: what did not happen as it should though the worker goes on; Locust's side takes it.
     """
 
     def __init__(self, plan: FleetPlan, settings: SimulatorSettings, worker: int) -> None:
         self.wanted = 0
         self.released = False
         self.reports: deque[Report] = deque()
+        self.amiss: deque[str] = deque()
         self._plan = plan
         self._settings = settings
         self._worker = worker
@@ -338,6 +340,7 @@ class WorkerFleet:
             del tasks[row]
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("car %s failed", self._block.vins[row].decode(), exc_info=error)
+            self.amiss.append(f"a car failed: {error!r}")
 
     # -- rows -----------------------------------------------------------------------------------
 

@@ -5,15 +5,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import gevent
 import pytest
+from locust.stats import RequestStats
 
 from motorcade.fleet.catalogue import load_catalogue
 from motorcade.fleet.clock import RunClock
-from motorcade.simulator import commands, dispatcher
+from motorcade.simulator import commands, dispatcher, wire
 from motorcade.simulator.dispatcher import FleetDispatcher
 from motorcade.simulator.master_state import FaultsError, MasterState, problems_of
 from motorcade.simulator.population import FleetPlan
 from motorcade.simulator.settings import SimulatorSettings
+from motorcade.simulator.wear import WearError
+from motorcade.simulator.worker_control import WorkerControl
 from motorcade.simulator.worker_fleet import share
 
 
@@ -192,6 +196,56 @@ def test_the_newest_faults_are_shown_with_what_became_of_them(master: MasterStat
     shown = master.newest_faults(2)
     assert [one["code"] for one in shown] == [None, "P0217"]
     assert shown[-1]["vin"] == vin
+
+
+class Worker:
+    """A `WorkerControl` on a runner that is not Locust's; keeps what it tells the master."""
+
+    def __init__(self, settings: SimulatorSettings) -> None:
+        self.worker_index = 0
+        self.told: list[tuple[str, Any]] = []
+        self.listeners: dict[str, Any] = {}
+        self.control = WorkerControl(SimpleNamespace(runner=self, stats=RequestStats()), settings)
+
+    def register_message(self, name: str, listener: Any, **_: Any) -> None:
+        self.listeners[name] = listener
+
+    def send_message(self, name: str, data: Any) -> None:
+        self.told.append((name, data))
+
+    def hear(self, name: str, data: Any) -> None:
+        self.listeners[name](environment=None, msg=SimpleNamespace(data=data))
+
+    def amiss(self, count: int) -> list[str]:
+        """The first so many things that it tells as amiss."""
+        with gevent.Timeout(20):
+            while True:
+                found = [data["reason"] for name, data in self.told if name == wire.AMISS]
+                if len(found) >= count:
+                    return found
+                gevent.sleep(0.05)
+
+
+def test_what_does_not_happen_to_a_workers_cars_is_told_to_the_master_in_its_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = Worker(SimulatorSettings(cars=3, run_dir=tmp_path))
+    worker.hear(wire.EVENT, {"event": {"kind": "drop", "share": 7}, "at_ms": 0})
+    [said] = worker.amiss(1)
+    assert said.startswith("drop did not begin: The fleet event was not understood")
+
+    def stubborn(_faults: object) -> None:
+        raise WearError("Car 1 cannot wear.")
+
+    monkeypatch.setattr(worker.control.fleet, "begin_wear", stubborn)
+    fault = {"index": 1, "kind": "misfire", "onset_ms": 0, "duration_s": 60.0}
+    worker.hear(wire.FAULTS, [fault])
+    worker.hear(wire.FAULTS, [fault])  # told once
+    worker.hear(wire.FAULTS, [fault, {"index": 2}])
+    assert worker.amiss(3)[1:] == [
+        "wear in 1 of the cars did not begin: Car 1 cannot wear.",
+        "wear in 2 of the cars did not begin: KeyError('kind')",
+    ]
 
 
 def test_a_lost_worker_makes_the_run_invalid(master: MasterState, tmp_path: Path) -> None:

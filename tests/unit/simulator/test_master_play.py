@@ -296,6 +296,17 @@ def test_a_worker_elsewhere_is_lost_without_heartbeats(master: Master) -> None:
     assert "no heartbeat" in master.control.state.problems[0].reason
 
 
+def test_what_a_worker_could_not_do_makes_the_run_invalid_and_loses_no_worker(
+    master: Master, tmp_path: Path
+) -> None:
+    node = master.worker()
+    master.runner.hear(wire.AMISS, node, {"worker": 0, "reason": "drop did not begin: why"})
+    assert not master.control.fleet()["valid"]
+    assert master.control.state.lost_workers == []
+    [problem] = problems_of(tmp_path)
+    assert problem.reason == "worker 0: drop did not begin: why"
+
+
 # -- what is shown --------------------------------------------------------------------------------
 
 
