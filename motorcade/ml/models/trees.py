@@ -145,10 +145,10 @@ class Forest:
 
     def _walk(self, rows: Floats32) -> NDArray[np.int32]:
         """The leaf of each row in each tree, shape (n, trees)."""
-        after = np.broadcast_to(self.roots, (len(rows), len(self.roots)))
+        here = np.broadcast_to(self.roots, (len(rows), len(self.roots)))
         for _, after in self._steps(rows):
-            pass
-        return after
+            here = after
+        return here
 
     def _steps(self, rows: Floats32) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32]]]:
         """Nodes before and after each question, both (n, trees); at a leaf both are the leaf."""
