@@ -13,10 +13,9 @@ import numpy as np
 from motorcade.fleet.arrays import Floats
 from motorcade.fleet.catalogue import Catalogue
 from motorcade.ml.engine import tensorflow
-from motorcade.ml.errors import ModelRefusedError, TrainingError
+from motorcade.ml.errors import TrainingError
 from motorcade.ml.features import Scale, scale_of
 from motorcade.ml.models.base import (
-    TOP,
     Examples,
     FitOptions,
     Learnt,
@@ -26,6 +25,14 @@ from motorcade.ml.models.base import (
     Watch,
 )
 from motorcade.ml.models.gradient import descend, set_weights
+from motorcade.ml.models.reconstruction import (
+    anomaly_scores,
+    probe,
+    refuse_unless_finite,
+    score_of,
+    spread,
+    standardise,
+)
 from motorcade.ml.store import Manifest, Weights
 from motorcade.ml.windows import Floats32, WindowSpec
 
@@ -70,10 +77,10 @@ class AutoencoderArchitecture:
         tf = tensorflow()
         watch.progress("preparing", 1, 1)
         network = build(len(scale.names), dtype="float32", seed=how.seed)
-        standardise = _standardise(tf, scale, tf.float32)
+        standardised = standardise(tf, scale, tf.float32)
 
         def loss(rows: Any) -> tuple[Any, Any]:
-            inputs, present = standardise(rows)
+            inputs, present = standardised(rows)
             return (
                 tf.reduce_sum(tf.square(network(inputs) - inputs) * present),
                 tf.reduce_sum(present),
@@ -99,19 +106,6 @@ def _healthy(part: Examples, data: TrainingData) -> Floats32:
     """The last sample of the healthy examples, (n, features)."""
     rows: Floats32 = part.windows.values[part.healthy(data.horizon_ms), -1]
     return rows
-
-
-def _standardise(tf: Any, scale: Scale, dtype: Any) -> Callable[[Any], tuple[Any, Any]]:
-    """As `Scale.apply`, within a graph; the mask is 0 or 1."""
-    mean = tf.constant(scale.mean, dtype)
-    std = tf.constant(scale.std, dtype)
-    learnt = tf.constant(scale.learnt)
-
-    def apply(rows: Any) -> tuple[Any, Any]:
-        present = tf.math.logical_and(tf.math.is_finite(rows), learnt)
-        return (tf.where(present, rows, mean) - mean) / std, tf.cast(present, dtype)
-
-    return apply
 
 
 class Autoencoder:
@@ -140,20 +134,11 @@ class Autoencoder:
     def score(self, values: Floats32) -> Scores:
         """See `Model`; values (n, 1, features)."""
         outputs = self._call(tensorflow().constant(values[:, -1].astype(np.float64)))
-        score, coverage, top, share = (output.numpy() for output in outputs)
-        score[coverage < self.manifest.minimum_coverage] = np.nan
-        return Scores.of_anomaly(score, coverage, top.astype(np.int64), share)
+        return anomaly_scores(outputs, self.manifest)
 
     def _probe(self) -> None:
         """Score the mean car and two odd ones: it also warms the graph up."""
-        shifts = np.array([0.0, 10.0, -10.0])[:, None, None]
-        probe = self.scale.mean + shifts * self.scale.std
-        scores = self.score(probe.astype(np.float32))
-        if not all(np.isfinite(part).all() for part in scores[:4]):
-            raise ModelRefusedError(
-                f"The model {self.manifest.name} {self.manifest.version} does not give finite "
-                "scores."
-            )
+        refuse_unless_finite(self.manifest, self.score(probe(self.manifest, self.scale))[:4])
 
 
 def _scorer(manifest: Manifest, scale: Scale, weights: Weights) -> Callable[[Any], Sequence[Any]]:
@@ -162,23 +147,14 @@ def _scorer(manifest: Manifest, scale: Scale, weights: Weights) -> Callable[[Any
     n = len(scale.names)
     network = build(n, dtype="float64")
     set_weights(network, weights, NAME)
-    standardise = _standardise(tf, scale, tf.float64)
+    standardised = standardise(tf, scale, tf.float64)
     residual = tf.constant(manifest.residual, tf.float64)
     known = float(scale.learnt.sum())
-    top = min(TOP, n)
 
     def call(rows: Any) -> Sequence[Any]:
-        inputs, present = standardise(rows)
+        inputs, present = standardised(rows)
         parts = tf.square((network(inputs) - inputs) / residual) * present
-        count = tf.reduce_sum(present, axis=1)
-        # The power mean of the squared residuals. With exponent 1 one signal's deviation drowns
-        # among the others, with infinity one signal's noise decides; on simulated wear 3 leads
-        # failures by as much as the largest residual does, with fewer false alerts.
-        mean = tf.reduce_sum(parts * parts * parts, axis=1) / tf.maximum(count, 1.0)
-        largest, where = tf.math.top_k(parts, top)
-        total = tf.maximum(tf.reduce_sum(parts, axis=1), 1e-30)
-        share = largest / total[:, tf.newaxis]
-        return mean ** (1 / 3), count / known, where, share
+        return score_of(tf, parts, present, known)
 
     graph: Callable[[Any], Sequence[Any]] = tf.function(
         call, input_signature=[tf.TensorSpec((None, n), tf.float64)]
@@ -187,21 +163,11 @@ def _scorer(manifest: Manifest, scale: Scale, weights: Weights) -> Callable[[Any
 
 
 def _spread(weights: Weights, scale: Scale, catalogue: Catalogue, features: Floats32) -> Floats:
-    """Root mean square of each feature's residual on healthy rows, standardised, shape (features,).
-
-    Never below half a step of the signal's precision, which alone is no deviation.
-
-    Args:
-        features: (n, features) in the signals' units, NaN where absent.
-    """
+    """Spread of the residuals on healthy rows (n, features), see `spread`."""
     network = build(len(scale.names), dtype="float64")
     set_weights(network, weights, NAME)
     inputs, present = scale.apply(features.astype(np.float64))
-    squares = np.where(present, network(inputs, training=False).numpy() - inputs, 0.0) ** 2
-    root = np.sqrt(squares.sum(axis=0) / np.maximum(present.sum(axis=0), 1))
-    steps = np.array([10.0**-signal.precision for signal in catalogue.signals if signal.feature])
-    spreads: Floats = np.maximum(root, 0.5 * steps / scale.std)
-    return spreads
+    return spread(network(inputs, training=False).numpy() - inputs, present, scale, catalogue)
 
 
 ARCHITECTURE = AutoencoderArchitecture()
