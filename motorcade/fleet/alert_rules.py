@@ -18,46 +18,68 @@ class Kind(NamedTuple):
     """A kind of alert: which signals speak for it, and what a person should know and do."""
 
     name: str
-    #: Beginnings of signal names; empty for the kind that takes what no other claims.
+    #: Beginnings of signal names; empty for a kind that no signal speaks for.
     signals: tuple[str, ...]
+    #: Beginnings of the trouble codes (SAE J2012) that it announces.
+    codes: tuple[str, ...]
     severity: str
     advice: str
 
 
-#: First match wins where two kinds have the same share of a score.
+#: First match wins where two kinds have the same share of a score. The last is the catch-all.
 KINDS: tuple[Kind, ...] = (
     Kind(
         "cooling",
         ("coolant_temp", "oil_temp"),
+        ("P0217", "P0218", "P0298"),
         "critical",
         "Stop at the next safe place and let the engine cool; have the coolant checked.",
     ),
     Kind(
         "electrical",
         ("battery_", "current_draw"),
+        ("P056",),
         "warning",
         "Avoid switching the engine off before a workshop has checked battery and wiring.",
     ),
     Kind(
         "tire",
         ("tire_pressure_",),
+        ("C0077",),
         "warning",
         "Drive slowly to the next filling station and check all tires.",
     ),
     Kind(
         "vibration",
         ("engine_vibration_amplitude", "accelerometer_"),
+        ("P0524", "C1300"),
         "warning",
         "Avoid high engine speed; have bearings and drive shaft checked.",
     ),
     Kind(
         "control_unit",
         ("control_unit_",),
+        ("P060",),
         "warning",
         "Have the control unit's software checked.",
     ),
     Kind(
+        "air_intake",
+        ("intake_air_flow_speed",),
+        ("P010",),
+        "warning",
+        "Have the air flow sensor and the intake checked; the engine may use more fuel.",
+    ),
+    Kind(
+        "ignition",
+        (),
+        ("P030",),
+        "critical",
+        "Avoid full load, it ruins the catalytic converter; have ignition and injection checked.",
+    ),
+    Kind(
         "anomaly",
+        (),
         (),
         "info",
         "The car behaves unlike itself; have it looked at with the next service.",
@@ -68,12 +90,22 @@ _OTHER = KINDS[-1]
 
 
 def kind_named(name: str) -> Kind:
-    """The kind of this name; the catch-all where a newer program wrote one that this one lacks."""
-    return _BY_NAME.get(name, _OTHER)
+    """The kind of this name, which may be a trouble code that no kind here claims."""
+    return _BY_NAME.get(name) or Kind(
+        name, (), (name,), "warning", f"{name} is to be expected; have the vehicle checked soon."
+    )
 
 
-def kind_of(contributions: Iterable[tuple[str, float]]) -> Kind:
-    """The kind whose signals hold the largest share of a score."""
+def kind_of(contributions: Iterable[tuple[str, float]], foretold: str = "") -> Kind:
+    """What an alert is about.
+
+    Args:
+        contributions: (signal, share of the score): the kind whose signals hold the most.
+        foretold: the trouble code that the model foresees, which comes first; empty for none.
+    """
+    if foretold:
+        claimed = (kind for kind in KINDS if kind.codes and foretold.startswith(kind.codes))
+        return next(claimed, None) or kind_named(foretold)
     shares = dict.fromkeys(KINDS, 0.0)
     for signal, share in contributions:
         for kind in KINDS:

@@ -20,7 +20,21 @@ _IDENTITY_DOC = {
     "due": "Wall-clock milliseconds since 1970 at which the message should have been sent",
 }
 
-PREDICTION_FLOATS = ("score", "threshold", "coverage")
+PREDICTION_FLOATS = (
+    "score",
+    "threshold",
+    "coverage",
+    "probability",
+    "life",
+    "challenger_score",
+    "challenger_threshold",
+)
+_FORESIGHT_DOC = {
+    "probability": "Probability of a failure within the model's horizon; NaN: not told",
+    "life": "Remaining life in minutes of event time; NaN: not told",
+    "challenger_score": "Score by the challenger; NaN: there is none, or it did not score",
+    "challenger_threshold": "Score above which it is anomalous to the challenger",
+}
 PREDICTION_LONGS = (*IDENTITY_FIELDS, "partition", "offset", "version")
 
 
@@ -63,12 +77,23 @@ def predictions_schema(catalogue: Catalogue) -> Schema:
             {"name": "score", "type": "float", "doc": "Anomaly score; NaN when not scored"},
             {"name": "threshold", "type": "float", "doc": "Score above which it is anomalous"},
             {"name": "coverage", "type": "float", "doc": "Share of the features present, 0 to 1"},
+            *(
+                # Portable defaults, for readers in any language; ours fill NaN.
+                {"name": name, "type": "float", "default": 0.0, "doc": doc}
+                for name, doc in _FORESIGHT_DOC.items()
+            ),
             *_identity(),
             {"name": "partition", "type": "long", "doc": "Partition of the telemetry record"},
             {"name": "offset", "type": "long", "doc": "Offset of the telemetry record"},
             {"name": "version", "type": "long", "doc": "Version of the model; 0 when none is live"},
             {"name": "model", "type": "string", "doc": "Name of the model"},
             {"name": "reason", "type": "string", "doc": "Why it was not scored; empty when it was"},
+            {
+                "name": "kind",
+                "type": "string",
+                "default": "",
+                "doc": "Trouble code of the most probable failure; empty: not told",
+            },
             {
                 "name": "contributions",
                 "doc": "Signals that contribute most to the score, highest first",

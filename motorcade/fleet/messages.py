@@ -131,8 +131,27 @@ class AlertState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kind: str = ""
 
 
+class ModelSlot(StrEnum):
+    """What a model is live as: the champion decides, the challenger is only compared with it."""
+
+    CHAMPION = "champion"
+    CHALLENGER = "challenger"
+
+
+class ModelReference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A version of a model in the store, and what was live before it."""
+
+    name: str
+    version: int
+    #: Folder of the model's files, below the model store.
+    path: str
+    #: SHA-256 of the manifest, which holds the SHA-256 of the weights.
+    manifest_sha256: str
+    replaces: "ModelReference | None" = None
+
+
 class ModelAnnouncement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which model is live, on the compacted topic `models` (key = name)."""
+    """Which model is live in a slot, on the compacted topic `models` (key = slot)."""
 
     name: str
     version: int
@@ -142,6 +161,9 @@ class ModelAnnouncement(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     manifest_sha256: str
     #: Wall-clock milliseconds since 1970.
     announced: int
+    slot: ModelSlot = ModelSlot.CHAMPION
+    #: What was live before, so that going back needs nothing else.
+    replaces: ModelReference | None = None
 
 
 Message = TypeVar("Message", bound=msgspec.Struct)

@@ -19,8 +19,10 @@ class PredictionColumns:
 
     vin: (n,) S17. score (NaN when not scored), threshold, coverage: (n,) float64.
     boot, seq, time, due: identity and clocks of the scored message. partition, offset: its place
-    in `telemetry`. version: of the model, 0 when none was live. All (n,) int64. rest: (n,) where
-    in each record the details begin; None for columns that were not decoded.
+    in `telemetry`. version: of the model, 0 when none was live. All (n,) int64.
+    probability, life (minutes of event time), challenger_score, challenger_threshold: (n,) float64,
+    NaN where nobody told; None: nobody told of any. rest: (n,) where in each record the details
+    begin; None for columns that were not decoded.
     """
 
     vin: Ids
@@ -34,6 +36,10 @@ class PredictionColumns:
     partition: Ints
     offset: Ints
     version: Ints
+    probability: Floats | None = None
+    life: Floats | None = None
+    challenger_score: Floats | None = None
+    challenger_threshold: Floats | None = None
     rest: Ints | None = None
 
     def __len__(self) -> int:
@@ -79,6 +85,14 @@ class Contributions:
         return Ragged.beside([*parts, end])
 
 
+@dataclass(frozen=True)
+class Words:
+    """n texts of a few: which (n,) is a position in `texts`, -1 for the empty text."""
+
+    texts: tuple[str, ...]
+    which: Ints
+
+
 class PredictionAvro:
     """Encodes and decodes `predictions` records."""
 
@@ -92,6 +106,7 @@ class PredictionAvro:
         model: str,
         reasons: Sequence[str],
         contributions: Contributions,
+        kinds: Words | None = None,
     ) -> list[bytes]:
         """Encode a batch; `reasons[i]` is empty for a scored record.
 
@@ -100,40 +115,41 @@ class PredictionAvro:
             model: name of the model that scored them.
             reasons: n texts.
             contributions: of n records.
+            kinds: trouble codes of the most probable failures; None: none is told.
         """
         n = len(columns)
-        floats = np.stack([getattr(columns, name) for name in PREDICTION_FLOATS], axis=1)
+        floats = np.full((n, len(PREDICTION_FLOATS)), np.nan)
+        for column, name in enumerate(PREDICTION_FLOATS):
+            values = getattr(columns, name)
+            if values is not None:
+                floats[:, column] = values
         longs = np.stack([getattr(columns, name) for name in PREDICTION_LONGS], axis=1)
+        # Every pair of a reason and a kind is encoded once: there are few.
+        kinds = kinds or Words((), np.full(n, -1))
         texts = {text: number for number, text in enumerate(dict.fromkeys(reasons))}
         which = np.fromiter(map(texts.__getitem__, reasons), np.int64, n)
         model_text = _string(model)
-        words = Ragged.of([model_text + _string(text) for text in texts])
-        rest = Ragged.beside([words.take(which), contributions.encoded()])
+        words = Ragged.of(
+            [
+                model_text + _string(reason) + _string(kind)
+                for reason in texts
+                for kind in ("", *kinds.texts)
+            ]
+        )
+        pair = which * (len(kinds.texts) + 1) + kinds.which + 1
+        rest = Ragged.beside([words.take(pair), contributions.encoded()])
         return self._layout.encode(self.schema_id, Block(columns.vin, floats, longs), rest)
 
     def decode(self, records: Sequence[bytes]) -> PredictionColumns:
-        """Decode a batch; model, reason and contributions are left out.
+        """Decode a batch; model, reason, kind and contributions are left out.
 
         Raises:
             DecodeError: as `RecordLayout.decode`.
         """
         block = self._layout.decode(records)
-        score, threshold, coverage = block.values.T
-        boot, seq, time, due, partition, offset, version = block.longs.T
-        return PredictionColumns(
-            block.vin,
-            score,
-            threshold,
-            coverage,
-            boot,
-            seq,
-            time,
-            due,
-            partition,
-            offset,
-            version,
-            block.rest,
-        )
+        floats = dict(zip(PREDICTION_FLOATS, block.values.T, strict=True))
+        longs = dict(zip(PREDICTION_LONGS, block.longs.T, strict=True))
+        return PredictionColumns(vin=block.vin, rest=block.rest, **floats, **longs)
 
     def check_details(self, records: Sequence[bytes], columns: PredictionColumns) -> None:
         """Check that what `decode` leaves out of a batch's records is there in full.
@@ -152,7 +168,7 @@ class PredictionAvro:
 
 
 def _end_with_details(tails: list[bytes]) -> bool:
-    """Whether each is two texts and an Avro array of (text, float), and no more."""
+    """Whether each is three texts and an Avro array of (text, float), and no more."""
     data = b"".join([*tails, bytes(MAX_VARINT)])
     length = np.fromiter(map(len, tails), np.int64, len(tails))
     ends = np.cumsum(length)
@@ -161,7 +177,7 @@ def _end_with_details(tails: list[bytes]) -> bool:
         size, at = read_varints(data, at)
         return np.where((size < 0) | (size > ends - at), ends + 1, at + size)
 
-    at = after_text(after_text(ends - length))
+    at = after_text(after_text(after_text(ends - length)))
     done = np.zeros(len(tails), dtype=bool)
     while (at <= ends).all() and not done.all():
         count, after = read_varints(data, at)

@@ -203,8 +203,9 @@ class AlertStep:
         )
 
     def _kind(self, record: Record) -> Kind:
-        parts = self._in_full(record)["contributions"]
-        return kind_of((part["signal"], part["share"]) for part in parts)
+        full = self._in_full(record)
+        parts = ((part["signal"], part["share"]) for part in full["contributions"])
+        return kind_of(parts, full["kind"])
 
     def _in_full(self, record: Record) -> dict[str, Any]:
         """A prediction in full; one whose end does not decode has told its score all the same."""
@@ -212,7 +213,7 @@ class AlertStep:
             return self._codec.decode_one(record.value)
         except DecodeError as error:
             self._malformed(PREDICTIONS, error, record)
-            return {"model": "", "contributions": []}
+            return {"model": "", "kind": "", "contributions": []}
 
     def _measure(self) -> None:
         tally: Tally[bool] = Tally()

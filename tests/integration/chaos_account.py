@@ -161,14 +161,15 @@ async def _replay(settings: ProcessSettings) -> tuple[list[Announced], dict[str,
         if not np.isfinite(threshold) or np.isnan(score):
             continue
         step = -1 if score <= threshold else 1 + (score > threshold * rule.strong)
-        parts = codec.decode_one(record.value or b"")["contributions"]
+        full = codec.decode_one(record.value or b"")
+        parts = [(part["signal"], part["share"]) for part in full["contributions"]]
         change = advance(
             rule,
             states.get(vin := columns.vin[0].decode(), calm(vin)),
             record.offset,
             step,
             evidence=FirstEvidence(int(columns.partition[0]), int(columns.offset[0])),
-            kind=lambda parts=parts: kind_of((p["signal"], p["share"]) for p in parts),
+            kind=lambda parts=parts, foretold=full["kind"]: kind_of(parts, foretold),
         )
         if change is not None:
             states[vin] = change.state

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from motorcade.fleet.avro import telemetry_schema
+from motorcade.fleet.avro import PREDICTION_FLOATS, telemetry_schema
 from motorcade.fleet.catalogue import load_catalogue
 from motorcade.fleet.clock import RunClock
 from motorcade.fleet.columns import Block, RecordLayout, schema_id_of
 from motorcade.fleet.errors import DecodeError, SettingsError
 from motorcade.fleet.messages import AlertState, VehicleStatus, decode, encode
-from motorcade.fleet.predictions import PredictionAvro, PredictionColumns
+from motorcade.fleet.predictions import PredictionAvro, PredictionColumns, Words
 from motorcade.fleet.source import MAX_SAMPLES, Source, places, source_header, source_of
 from motorcade.fleet.telemetry import TelemetryAvro, TelemetryColumns, TelemetryJson
 from tests.contributions import contributions
@@ -156,10 +156,42 @@ def test_predictions_survive_with_reason_and_contributions(
     one = codec.decode_one(records[0])
     assert (one["model"], one["reason"]) == ("autoencoder", reason)
     assert [(c["signal"], c["share"]) for c in one["contributions"]] == shares
+    assert one["kind"] == ""
+    assert np.isnan([one[name] for name in PREDICTION_FLOATS[3:]]).all(), "nobody told"
     codec.check_details(records, again)
     for wrong in (records[0][:-1], records[0] + b"\0", records[0][:-1] + b"\2"):
         with pytest.raises(DecodeError, match="details"):
             codec.check_details([*records[1:], wrong], again)
+
+
+def test_what_a_model_foresees_survives_with_what_the_challenger_says() -> None:
+    codec = PredictionAvro(CATALOGUE, 9)
+    ones = np.ones(3, dtype=np.int64)
+    told = {
+        "probability": np.array([0.25, np.nan, 1.0]),
+        "life": np.array([90.5, 0.0, np.nan]),
+        "challenger_score": np.array([np.nan, 3.0, 4.0]),
+        "challenger_threshold": np.full(3, 2.5),
+    }
+    columns = PredictionColumns(
+        np.array([b"MC9AAT5E0T0000001"] * 3, dtype="S17"),
+        *(np.ones(3),) * 3,
+        *(ones,) * 7,
+        **told,
+    )
+    kinds = Words(("P0217", "P0562"), np.array([1, -1, 0]))
+    reasons = ["", "too sparse", ""]
+    records = codec.encode(columns, "m", reasons, contributions(3, [("speed", 1.0)]), kinds)
+    again = codec.decode(records)
+    for name, values in told.items():
+        assert np.array_equal(getattr(again, name), values, equal_nan=True)
+    codec.check_details(records, again)
+    found = [codec.decode_one(record) for record in records]
+    assert [(one["kind"], one["reason"]) for one in found] == [
+        ("P0562", ""),
+        ("", "too sparse"),
+        ("P0217", ""),
+    ]
 
 
 def test_messages_survive_and_a_wrong_one_says_what_is_wrong() -> None:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from motorcade.fleet.catalogue import load_catalogue
-from motorcade.fleet.predictions import PredictionAvro, PredictionColumns
+from motorcade.fleet.predictions import PredictionAvro, PredictionColumns, Words
 from tests.contributions import contributions as of_each
 
 CODEC = PredictionAvro(load_catalogue(), schema_id=1)
@@ -33,6 +33,7 @@ def encode(
     partition: int = 0,
     contributions: Sequence[tuple[str, float]] = COOLING,
     boot: int = 1,
+    kind: str = "",
 ) -> list[bytes]:
     """One prediction for each vin and score (NaN: not scored); seq from 1, offset from 0."""
     n = len(vins)
@@ -51,4 +52,5 @@ def encode(
         version=np.full(n, 3),
     )
     reasons = ["no model is live yet" if np.isnan(s) else "" for s in score]
-    return CODEC.encode(columns, "autoencoder", reasons, of_each(n, contributions))
+    kinds = Words((kind,), np.zeros(n, dtype=np.int64)) if kind else None
+    return CODEC.encode(columns, "autoencoder", reasons, of_each(n, contributions), kinds)

@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from motorcade.fleet.alert_rules import KINDS, Evidence, Rule, advance, alert_id, calm, kind_of
+from motorcade.fleet.alert_rules import (
+    KINDS,
+    Evidence,
+    Rule,
+    advance,
+    alert_id,
+    calm,
+    kind_named,
+    kind_of,
+)
 from motorcade.fleet.messages import Alert, AlertAction, AlertState, decode
 from motorcade.fleet.topics import ALERTS, ALERTS_STATE, PREDICTIONS
 from motorcade.streaming.alerts import AlertStep
@@ -107,6 +116,7 @@ def test_the_model_version_does_not_change_the_id() -> None:
         ([("tire_pressure_1_2", 0.9)], "tire"),
         ([("current_draw", 0.5), ("battery_voltage", 0.1)], "electrical"),
         ([("control_unit_firmware", 0.5)], "control_unit"),
+        ([("intake_air_flow_speed", 0.5)], "air_intake"),
         ([("speed", 0.9)], "anomaly"),
         ([], "anomaly"),
     ],
@@ -115,6 +125,33 @@ def test_the_kind_is_that_of_the_signals_with_the_largest_share(
     contributions: list[tuple[str, float]], kind: str
 ) -> None:
     assert kind_of(contributions).name == kind
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("P0217", "cooling"),
+        ("P0524", "vibration"),
+        ("P0300", "ignition"),
+        ("C0077", "tire"),
+        ("P0562", "electrical"),
+        ("P0101", "air_intake"),
+        ("P0601", "control_unit"),
+        ("HPC", "HPC"),
+    ],
+)
+def test_what_the_model_foresees_names_the_kind_whatever_the_signals_say(
+    code: str, kind: str
+) -> None:
+    found = kind_of([("tire_pressure_1_2", 0.9)], code)
+    assert found.name == kind
+    assert kind_named(found.name).advice == found.advice
+
+
+def test_a_foreseen_failure_is_announced_under_its_kind() -> None:
+    alerts = alerts_of(predictions([ABOVE] * 4 + [BELOW] * 4, kind="P0562"))
+    assert [(alert.kind, alert.severity) for alert in alerts] == [("electrical", "warning")] * 2
+    assert alerts[0].id == alerts[1].id == alert_id(CAR.decode(), "electrical", 0, 0)
 
 
 def test_a_record_that_does_not_decode_stops_nothing() -> None:
