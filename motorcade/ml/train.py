@@ -19,7 +19,7 @@ from motorcade.fleet.messages import DiagnosticTroubleCode, ModelAnnouncement
 from motorcade.fleet.settings import ProcessSettings
 from motorcade.fleet.telemetry import TelemetryColumns
 from motorcade.fleet.topics import DTC, TELEMETRY
-from motorcade.ml import autoencoder, threshold
+from motorcade.ml import autoencoder
 from motorcade.ml.announce import announce
 from motorcade.ml.engine import tensorflow
 from motorcade.ml.errors import TrainingError
@@ -29,6 +29,7 @@ from motorcade.ml.reading.columnar import ColumnarReader, registry_lookup
 from motorcade.ml.reading.ranges import OffsetRange, read_values, record_ranges
 from motorcade.ml.reading.tf_data import RangeDataset
 from motorcade.ml.store import FORMAT, Manifest, ModelStore, Origin, Weights
+from motorcade.ml.training import threshold
 
 #: Vehicles for validation (early stop, spread of residuals) and held back (threshold).
 _VALIDATION_SHARE, _HELD_BACK_SHARE = 0.15, 0.15
@@ -111,7 +112,7 @@ def train(
     codes = _trouble_codes(settings)
     store = ModelStore.of(settings)
     manifest, weights = learn(
-        catalogue, reader, reader.total, codes, request, progress, lambda: reader.schemas
+        catalogue, reader, len(reader), codes, request, progress, lambda: reader.schemas
     )
     manifest = msgspec.structs.replace(
         manifest,

@@ -79,7 +79,7 @@ async def test_a_range_is_read_in_order_and_as_often_as_asked(
     ranges = record_ranges(settings, topic)
     assert ranges == [OffsetRange(topic, 0, 0, ROWS), OffsetRange(topic, 1, 0, ROWS)]
     reader = reader_of(settings, ranges[::-1], batch=64)
-    assert reader.total == 2 * ROWS
+    assert len(reader) == 2 * ROWS
     assert numbers(reader) == list(range(2 * ROWS))
     assert numbers(reader) == list(range(2 * ROWS))
 
@@ -189,7 +189,7 @@ async def test_the_tensorflow_dataset_holds_exactly_the_ranges_rows(
 ) -> None:
     reader = reader_of(settings, record_ranges(settings, topic), batch=64)
     dataset = RangeDataset(
-        reader, lambda batch: batch.values[:, :2], 2, size=reader.total, batch=128, seed=0
+        reader, lambda batch: batch.values[:, :2], 2, size=len(reader), batch=128, seed=0
     )
     epochs = [[int(row[0]) for rows in dataset for row in rows.numpy()] for _ in range(2)]
     assert epochs[0] != epochs[1]

@@ -4,19 +4,62 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
-from typing import Any
 
+from motorcade.fleet.avro import Schema
 from motorcade.fleet.catalogue import Catalogue
-from motorcade.fleet.columns import schema_id_of
+from motorcade.fleet.columns import HEADER, schema_id_of
 from motorcade.fleet.errors import DecodeError
 from motorcade.fleet.settings import ProcessSettings
 from motorcade.fleet.telemetry import TelemetryAvro, TelemetryColumns
 from motorcade.ml.reading.ranges import BATCH, OffsetRange, check, range_client, values_of
 from motorcade.runtime.registry import schema_by_id
 
-_HEADER = 5
+SchemaLookup = Callable[[int], Schema]
 
-SchemaLookup = Callable[[int], dict[str, Any]]
+
+class RangeDecoder:
+    """Turns values of telemetry records into columns, whoever read them.
+
+    Args:
+        catalogue: the signals that rows are laid out by.
+        lookup: the writer's schema of an id.
+    """
+
+    def __init__(self, catalogue: Catalogue, lookup: SchemaLookup) -> None:
+        # No schema is ours here: every id is read as its writer registered it.
+        self._codec = TelemetryAvro(catalogue, 0)
+        self._lookup = lookup
+        #: Writers' schemas by id, as far as read.
+        self.schemas: dict[int, Schema] = {}
+
+    def decode(
+        self, one: OffsetRange, offset: int, values: list[bytes]
+    ) -> Iterator[TelemetryColumns]:
+        """Columns of a range's values, the first of which lies at `offset` or after.
+
+        Raises:
+            DecodeError: one is not telemetry; the message names its place.
+        """
+        try:
+            if len({value[:HEADER] for value in values}) == 1:
+                number = schema_id_of(values[0])
+                self._learn(number)
+                yield self._codec.decode(values, number)
+                return
+            for number, run in groupby(values, key=schema_id_of):
+                self._learn(number)
+                yield self._codec.decode(list(run), number)
+        except DecodeError as error:
+            raise DecodeError(
+                f"{one.topic}[{one.partition}] from offset {offset}: {error.what}",
+                "Is this a topic of telemetry in Confluent's Avro format?",
+            ) from error
+
+    def _learn(self, number: int) -> None:
+        if number not in self.schemas:
+            schema = self._lookup(number)
+            self._codec.learn(number, schema)
+            self.schemas[number] = schema
 
 
 class ColumnarReader:
@@ -41,17 +84,17 @@ class ColumnarReader:
     ) -> None:
         self._settings = settings
         self._ranges = sorted(ranges)
-        self._catalogue = catalogue
-        self._lookup = lookup
+        self._decoder = RangeDecoder(catalogue, lookup)
         self._batch = batch
-        self._codec: TelemetryAvro | None = None
-        #: Writers' schemas by id, as far as read.
-        self.schemas: dict[int, dict[str, Any]] = {}
+
+    def __len__(self) -> int:
+        """Offsets in all ranges: as many records, where every offset is one."""
+        return sum(one.records for one in self._ranges)
 
     @property
-    def total(self) -> int:
-        """Records in all ranges."""
-        return sum(one.records for one in self._ranges)
+    def schemas(self) -> dict[int, Schema]:
+        """Writers' schemas by id, as far as read."""
+        return self._decoder.schemas
 
     def __iter__(self) -> Iterator[TelemetryColumns]:
         """Batches of at most `batch` rows.
@@ -65,40 +108,14 @@ class ColumnarReader:
             for one in self._ranges:
                 check(client, one)
             for one in self._ranges:
-                for offset, values in values_of(client, one, self._batch):
-                    yield from self._decode(one, offset, values)
-
-    def _decode(
-        self, one: OffsetRange, offset: int, values: list[bytes]
-    ) -> Iterator[TelemetryColumns]:
-        try:
-            if len({value[:_HEADER] for value in values}) == 1:
-                number = schema_id_of(values[0])
-                yield self._codec_for(number).decode(values, number)
-                return
-            for number, run in groupby(values, key=schema_id_of):
-                yield self._codec_for(number).decode(list(run), number)
-        except DecodeError as error:
-            raise DecodeError(
-                f"{one.topic}[{one.partition}] from offset {offset}: {error.what}",
-                "Is this a topic of telemetry in Confluent's Avro format?",
-            ) from error
-
-    def _codec_for(self, number: int) -> TelemetryAvro:
-        if self._codec is None:
-            # No schema is ours here: every id is read as its writer registered it.
-            self._codec = TelemetryAvro(self._catalogue, 0)
-        if number not in self.schemas:
-            schema = self._lookup(number)
-            self._codec.learn(number, schema)
-            self.schemas[number] = schema
-        return self._codec
+                for first, _, values in values_of(client, one, self._batch):
+                    yield from self._decoder.decode(one, first, values)
 
 
 def registry_lookup(settings: ProcessSettings) -> SchemaLookup:
     """Looks schemas up in the registry, from any thread, with or without a running event loop."""
 
-    def look_up(number: int) -> dict[str, Any]:
+    def look_up(number: int) -> Schema:
         with ThreadPoolExecutor(1) as thread:
             return thread.submit(lambda: asyncio.run(schema_by_id(settings, number))).result()
 

@@ -79,6 +79,17 @@ def record_ranges(
     ]
 
 
+def cluster_id(settings: ProcessSettings) -> str:
+    """The identity that a Kafka cluster was given when it was made.
+
+    Raises:
+        UnreachableError: Kafka does not answer.
+    """
+    with range_client(settings) as client:
+        found: str = client.list_topics(timeout=_REQUEST_S).cluster_id or ""
+        return found
+
+
 def read_values(
     settings: ProcessSettings, ranges: Sequence[OffsetRange], *, batch: int = BATCH
 ) -> Iterator[list[bytes]]:
@@ -90,8 +101,8 @@ def read_values(
     with range_client(settings) as client:
         for one in sorted(ranges):
             check(client, one)
-            for _, values in values_of(client, one, batch):
-                yield values
+            for found in values_of(client, one, batch):
+                yield found.values
 
 
 def check(client: Any, one: OffsetRange) -> None:
@@ -120,8 +131,21 @@ def check(client: Any, one: OffsetRange) -> None:
         )
 
 
-def values_of(client: Any, one: OffsetRange, batch: int) -> Iterator[tuple[int, list[bytes]]]:
-    """(first offset, values) of a range, batch by batch."""
+class Values(NamedTuple):
+    """Values of records in order; the first lies at offset `first` or after, the last at `last`."""
+
+    first: int
+    last: int
+    values: list[bytes]
+
+
+def values_of(client: Any, one: OffsetRange, batch: int) -> Iterator[Values]:
+    """Values of a range's records, at most `batch` at a time.
+
+    Raises:
+        RangeError: the range went while it was being read.
+        UnreachableError: Kafka falls silent.
+    """
     client.assign([TopicPartition(one.topic, one.partition, one.start)])
     position = one.start
     while position < one.end:
@@ -133,19 +157,46 @@ def values_of(client: Any, one: OffsetRange, batch: int) -> Iterator[tuple[int, 
                 "Check that it runs, and its log.",
             )
         values = []
+        ended = False
         for message in messages:
             error = message.error()
             if error is None:
                 values.append(message.value())
             elif error.code() == KafkaError._PARTITION_EOF:
-                return
+                # The range ends in offsets that are no records, such as a transaction's marker.
+                ended = True
             else:
                 raise RangeError(
                     f"{one.topic}[{one.partition}] at offset {position}: {error.str()}.",
                     "Was the range removed while it was being read?",
                 )
-        first, position = position, messages[-1].offset() + 1
-        yield first, values
+        kept = len(values)
+        # Offsets that are no records make room for records behind the range.
+        while kept and messages[kept - 1].offset() >= one.end:
+            kept -= 1
+        first, position = position, one.end if ended else messages[-1].offset() + 1
+        if kept:
+            yield Values(first, messages[kept - 1].offset(), values[:kept])
+
+
+def last_record(client: Any, one: OffsetRange) -> int | None:
+    """Offset of the last record of a range; None when none of its offsets is a record.
+
+    An offset is no record where a transaction ended or compaction removed one. So the search
+    begins at the last offset, and goes further back, twice as far each time.
+
+    Raises:
+        RangeError: as `values_of`.
+    """
+    step = 1
+    while True:
+        start = max(one.start, one.end - step)
+        last = None
+        for found in values_of(client, one._replace(start=start), BATCH):
+            last = found.last
+        if last is not None or start == one.start:
+            return last
+        step *= 2
 
 
 def _watermarks(client: Any, topic: str, partition: int) -> tuple[int, int]:
@@ -178,6 +229,11 @@ def _partitions(client: Any, topic: str) -> list[int]:
 
 @contextmanager
 def range_client(settings: ProcessSettings) -> Iterator[Any]:
+    """A Kafka client that reads ranges and belongs to no group.
+
+    Raises:
+        UnreachableError: Kafka does not answer.
+    """
     client = Consumer(
         {
             "bootstrap.servers": settings.kafka,
