@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from motorcade.ml.threshold import MARGIN, PEAK, choose, peaks
+from motorcade.ml.training.threshold import MARGIN, PEAK, choose, peaks
 
 
 @settings(deadline=None)

@@ -1,0 +1,101 @@
+"""Experiments and models in MLflow, on SQLite and files below the data folder by default.
+
+One experiment per data set, one run per training, one registered version per stored model. MLflow
+keeps records; scorers follow the topic `models` and read the model store, never MLflow.
+"""
+
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from motorcade.fleet.settings import ProcessSettings
+from motorcade.ml.store import Manifest
+
+#: MLflow's alias of the registered version that scorers serve.
+CHAMPION = "champion"
+
+
+def address_of(settings: ProcessSettings) -> str:
+    """The tracking address, for `mlflow ui --backend-store-uri`."""
+    return f"sqlite:///{(settings.data_dir / 'mlflow' / 'mlflow.db').absolute()}"
+
+
+class Tracking:
+    """Writes trainings down; it is made only once something has been learnt, because importing
+    MLflow takes seconds."""
+
+    def __init__(self, settings: ProcessSettings) -> None:
+        # It reports its use to its makers, and logs the making of its tables, unless told not to.
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+        from mlflow.tracking import MlflowClient
+
+        folder = settings.data_dir / "mlflow"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._artifacts = (folder / "artifacts").absolute()
+        address = address_of(settings)
+        self._client = MlflowClient(tracking_uri=address, registry_uri=address)
+
+    def write(
+        self,
+        manifest: Manifest,
+        folder: Path,
+        params: dict[str, Any],
+        curves: dict[str, list[float]],
+        metrics: dict[str, float],
+    ) -> str:
+        """One training: parameters, curves, figures and the model's files.
+
+        Args:
+            manifest: of the stored model.
+            folder: the model's files.
+            params: what was asked for.
+            curves: by epoch or iteration.
+            metrics: single figures.
+
+        Returns:
+            The run's id.
+        """
+        from mlflow.entities import Metric, Param, RunTag
+        from mlflow.exceptions import MlflowException
+
+        client = self._client
+        dataset = manifest.origin.dataset
+        experiment = client.get_experiment_by_name(dataset)
+        number = (
+            client.create_experiment(dataset, artifact_location=self._artifacts.as_uri())
+            if experiment is None
+            else experiment.experiment_id
+        )
+        label = f"{manifest.name} {manifest.version}"
+        run = client.create_run(number, run_name=label).info
+        now = time.time_ns() // 1_000_000
+        points = [Metric(name, value, now, 0) for name, value in metrics.items()]
+        for name, values in curves.items():
+            points += [Metric(f"curve/{name}", v, now, step) for step, v in enumerate(values, 1)]
+        for first in range(0, len(points), 900):  # It takes at most 1,000 a call.
+            client.log_batch(run.run_id, metrics=points[first : first + 900])
+        client.log_batch(
+            run.run_id,
+            params=[Param(name, str(value)) for name, value in params.items()],
+            tags=[RunTag("model", manifest.name), RunTag("version", str(manifest.version))],
+        )
+        client.log_artifacts(run.run_id, str(folder), "model")
+        with suppress(MlflowException):  # It is there from an earlier training.
+            client.create_registered_model(manifest.name)
+        client.create_model_version(
+            manifest.name,
+            source=f"{run.artifact_uri}/model",
+            run_id=run.run_id,
+            tags={"version": str(manifest.version)},
+        )
+        client.set_terminated(run.run_id)
+        return str(run.run_id)
+
+    def promoted(self, manifest: Manifest, run: str, comparison: Path) -> None:
+        """Mark a written model as the champion, and keep what it was compared with."""
+        self._client.log_artifact(run, str(comparison), "model")
+        for found in self._client.search_model_versions(f"run_id='{run}'"):
+            self._client.set_registered_model_alias(manifest.name, CHAMPION, found.version)
