@@ -21,6 +21,7 @@ from motorcade.stack import (
     checks,
     compare_cli,
     contract_cli,
+    dataset_cli,
     dlq_cli,
     generate_cli,
     processes,
@@ -339,6 +340,7 @@ app.add_typer(
     no_args_is_help=False,
 )
 app.add_typer(dlq_cli.app, name="dlq", callback=joined, help=dlq_cli.app.info.help)
+app.add_typer(dataset_cli.app, name="dataset", callback=joined, help=dataset_cli.app.info.help)
 app.add_typer(train_cli.app, name="train", callback=joined, help=train_cli.app.info.help)
 app.add_typer(bench_cli.app, name="bench")
 app.add_typer(scenarios_cli.app, name="scenarios")
