@@ -47,8 +47,8 @@ from motorcade.simulator.wear import PlannedFault
 _log = logging.getLogger(__name__)
 
 #: All that is due is sent in ticks: one wake-up for many messages is what keeps them cheap. A tick
-#: is a hundredth of the interval within these bounds.
-_SHORTEST_TICK_S, _LONGEST_TICK_S = 0.05, 0.1
+#: is a fiftieth of the interval within these bounds.
+_SHORTEST_TICK_S, _LONGEST_TICK_S = 0.05, 0.2
 _REPORT_S = 1.0
 _LEDGER_S = 10.0
 #: How long a car that stops waits for its last acknowledgements.
@@ -108,7 +108,9 @@ class WorkerFleet:
             now_ms=_wall_ms,
             consumed=settings.consumed,
         )
-        self._schedule = Schedule(_interval_ms(settings.interval_s), plan.clock.wall_start_ms)
+        self._schedule = Schedule(
+            _interval_ms(settings.interval_s), plan.clock.wall_start_ms, settings.cars
+        )
         self._ahead_ms = 0
         self._disturbances = Disturbances()
         self._running = 0
@@ -221,7 +223,7 @@ class WorkerFleet:
 
     @property
     def _tick_s(self) -> float:
-        return min(_LONGEST_TICK_S, max(_SHORTEST_TICK_S, self._schedule.interval_ms / 100_000))
+        return min(_LONGEST_TICK_S, max(_SHORTEST_TICK_S, self._schedule.interval_ms / 50_000))
 
     def _tick(self, now_ms: int) -> None:
         self._follow(now_ms)

@@ -39,7 +39,7 @@ class Share:
         indices = np.arange(worker, plan.cars, workers, dtype=np.int64)
         self._block = block_of(plan.fleet, indices, plan.start_ms)
         self._block.begin_wear([f for f in plan.faults if f.index % workers == worker])
-        self._schedule = Schedule(plan.interval_ms, plan.start_ms)
+        self._schedule = Schedule(plan.interval_ms, plan.start_ms, plan.cars)
         self._schedule.grow(indices)
         for row in range(len(indices)):
             self._schedule.start(row, plan.start_ms)

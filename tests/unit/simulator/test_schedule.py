@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,7 +14,7 @@ START_MS = 1_700_000_000_000
 
 
 def schedule(cars: int, running: bool = True, now_ms: int = START_MS) -> Schedule:
-    result = Schedule(INTERVAL_MS, START_MS)
+    result = Schedule(INTERVAL_MS, START_MS, cars)
     result.grow(np.arange(cars, dtype=np.int64))
     if running:
         for row in range(cars):
@@ -44,16 +45,45 @@ def test_each_car_keeps_its_pace() -> None:
     assert set(np.diff(dues).tolist()) == {INTERVAL_MS}
 
 
-def test_first_messages_spread_evenly_over_the_interval() -> None:
-    first = np.array([due for _, due in taken(schedule(1000), START_MS + INTERVAL_MS - 1)])
-    assert len(first) == 1000
+@pytest.mark.parametrize("running", [30, 100, 1000, 3000, 10_000])
+def test_first_messages_of_any_part_of_a_fleet_spread_over_the_interval(running: int) -> None:
+    one = schedule(10_000, running=False)
+    for row in range(running):
+        one.start(row, START_MS)
+    first = np.array([due for _, due in taken(one, START_MS + INTERVAL_MS - 1)])
+    assert len(first) == running
     per_tenth = np.histogram(first - START_MS, bins=10, range=(0, INTERVAL_MS))[0]
-    assert per_tenth.min() >= 95
-    assert per_tenth.max() <= 105
+    group = 10_000 / 128
+    assert per_tenth.max() <= running / 10 + 2 * group
+    assert per_tenth.max() <= 1020, "never faster than the whole fleet"
+
+
+def test_a_whole_fleet_sends_evenly() -> None:
+    for cars in (10, 128, 1000, 12_345):
+        first = [due for _, due in taken(schedule(cars), START_MS + INTERVAL_MS - 1)]
+        per_tenth = np.histogram(np.array(first) - START_MS, bins=10, range=(0, INTERVAL_MS))[0]
+        assert per_tenth.max() - per_tenth.min() <= max(2, cars // 100)
+
+
+def test_neighbours_are_due_one_after_another() -> None:
+    dues = np.array([due for _, due in sorted(taken(schedule(12_800), START_MS + INTERVAL_MS - 1))])
+    close = np.abs(np.diff(dues)) <= 1
+    assert close.mean() > 0.98
+
+
+def test_cars_beyond_the_fleet_that_was_planned_spread_too() -> None:
+    one = Schedule(INTERVAL_MS, START_MS, 500)
+    one.grow(np.arange(2000, dtype=np.int64))
+    for row in range(2000):
+        one.start(row, START_MS)
+    first = np.array([due for _, due in taken(one, START_MS + INTERVAL_MS - 1)])
+    per_tenth = np.histogram(first - START_MS, bins=10, range=(0, INTERVAL_MS))[0]
+    assert per_tenth.min() >= 180
+    assert per_tenth.max() <= 220
 
 
 def test_a_car_of_another_worker_count_has_the_same_phase() -> None:
-    alone = Schedule(INTERVAL_MS, START_MS)
+    alone = Schedule(INTERVAL_MS, START_MS, 10)
     alone.grow(np.array([7]))
     alone.start(0, START_MS)
     together = [due for row, due in taken(schedule(10), START_MS + INTERVAL_MS - 1) if row == 7]
