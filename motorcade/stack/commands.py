@@ -38,7 +38,10 @@ from motorcade.stack.plan import broker_of, environment, needed_archives
 from motorcade.stack.settings import StackSettings
 from motorcade.stack.shared_options import (
     Broker,
+    BrokerCa,
+    BrokerCert,
     BrokerCredentials,
+    BrokerKey,
     BrokerLogin,
     BrokerMutualTls,
     BrokerNodes,
@@ -84,6 +87,9 @@ def up(
     broker_nodes: BrokerNodes = 1,
     broker_url: BrokerUrl = None,
     broker_credentials: BrokerCredentials = None,
+    broker_ca: BrokerCa = None,
+    broker_cert: BrokerCert = None,
+    broker_key: BrokerKey = None,
     broker_clustered: Annotated[
         bool, typer.Option("--broker-clustered", help="The external addresses are one cluster.")
     ] = False,
@@ -133,6 +139,9 @@ def up(
         broker_nodes=broker_nodes,
         broker_url=broker_url,
         broker_credentials=broker_credentials,
+        broker_ca=broker_ca,
+        broker_cert=broker_cert,
+        broker_key=broker_key,
         broker_clustered=broker_clustered,
         broker_tls=broker_tls,
         broker_mutual_tls=broker_mutual_tls,

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from motorcade.fleet.clock import RunClock
-from motorcade.runtime.mqtt import Credentials
+from motorcade.runtime.mqtt_options import Credentials, Tls
 from motorcade.stack import archives
 from motorcade.stack.brokers import artemis, rmqtt, security
 from motorcade.stack.brokers.artemis import Artemis
@@ -59,6 +59,9 @@ def environment(
         "BROKERS": ",".join(state.brokers),
         "BROKERS_CLUSTERED": str(state.clustered).lower(),
         "MQTT_CREDENTIALS": str(state.credentials or ""),
+        "MQTT_CA": str(state.ca or ""),
+        "MQTT_CERT": str(state.cert or ""),
+        "MQTT_KEY": str(state.key or ""),
         "SIGNALS": str(state.signals or ""),
         "CLOCK": state.clock,
         "DATA_DIR": str(process_data(folder)),
@@ -149,6 +152,9 @@ def make(options: StackOptions, folder: StateFolder, homes: Mapping[str, Path]) 
         clock=str(RunClock(now, now, options.speedup)),
         signals=options.signals and options.signals.absolute(),
         credentials=options.broker_credentials and options.broker_credentials.absolute(),
+        ca=options.broker_ca and options.broker_ca.absolute(),
+        cert=options.broker_cert and options.broker_cert.absolute(),
+        key=options.broker_key and options.broker_key.absolute(),
         http={name: ports.take() for name in options.processes},
         servers=(*servers, "registry", *(["kafka"] if kafka else [])),
     )
@@ -162,7 +168,12 @@ def broker_of(state: StackState, folder: StateFolder) -> Broker:
         for host, _, port in (one.rpartition(":") for one in state.brokers)
     )
     if state.broker == "external":
-        return External(endpoints, state.clustered, Credentials.load(state.credentials))
+        return External(
+            endpoints,
+            state.clustered,
+            Credentials.load(state.credentials),
+            Tls.load(state.ca, state.cert, state.key),
+        )
     settings = StackSettings()
     home = settings.cache_folder / archives.ARTEMIS.name
     return _local(
@@ -200,9 +211,10 @@ def _broker(
     if kind == "external":
         assert options.broker_url is not None
         return External(
-            parse_endpoints(options.broker_url),
+            parse_endpoints(options.broker_url, options.broker_ca),
             options.broker_clustered,
             Credentials.load(options.broker_credentials),
+            Tls.load(options.broker_ca, options.broker_cert, options.broker_key),
         )
     first = options.broker_port
     nodes = range(options.broker_nodes)

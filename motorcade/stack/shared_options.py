@@ -22,6 +22,15 @@ BrokerUrl = Annotated[
 BrokerCredentials = Annotated[
     Path | None, typer.Option(help="YAML file with its `username` and `password`.")
 ]
+BrokerCa = Annotated[
+    Path | None, typer.Option(help="CA (PEM) of an external broker; given, TLS is spoken.")
+]
+BrokerCert = Annotated[
+    Path | None, typer.Option(help="Certificate (PEM) that an external broker asks for.")
+]
+BrokerKey = Annotated[
+    Path | None, typer.Option(help="Its private key, if it is not in the same file.")
+]
 BrokerTls = Annotated[
     bool, typer.Option("--broker-tls", help="TLS to the local broker, with a CA made for it.")
 ]

@@ -26,6 +26,7 @@ class StackState(BaseModel):
         clock: the run's clock, as MOTORCADE_CLOCK takes it.
         signals: signal catalogue file; None for the default one.
         credentials: YAML file with the broker's user name and password.
+        ca, cert, key: of an external broker's TLS; None without it.
         http: port of /metrics, /healthz and /readyz of each process of ours.
         servers: names of the programs that are not ours.
     """
@@ -47,6 +48,9 @@ class StackState(BaseModel):
     clock: str
     signals: Path | None = None
     credentials: Path | None = None
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
     http: dict[str, int] = {}
     servers: tuple[str, ...] = ()
 

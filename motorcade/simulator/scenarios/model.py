@@ -61,7 +61,8 @@ class Target(Part):
     ca: Path | None = None
     """Certificate authority (PEM) of an external broker; given, TLS is spoken."""
     cert: Path | None = None
-    """Certificate of the cars; "{vin}" in its name stands for the car's."""
+    """Certificate of the cars; "{vin}" in its name stands for the car's. Our own pipeline, where it
+    is behind the broker, shows the same one."""
     key: Path | None = None
     """Private key to it; "{vin}" as above."""
     kafka: Servers | None = None

@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 #: The path of the key that is to change, and why, to be read after its name.
 Objection = tuple[tuple[str | int, ...], str]
 
-_OF_EXTERNAL = ("broker_url", "kafka", "topic", "payload_template", "ca", "cert", "key")
+_OF_EXTERNAL = (
+    *("broker_url", "credentials", "ca", "cert", "key"),
+    *("kafka", "topic", "payload_template"),
+)
 
 
 def objections(one: "Scenario") -> Iterator[Objection]:
@@ -63,6 +66,8 @@ def _target(one: "Scenario") -> Iterator[Objection]:
             yield ("target", "broker_url"), "is missing; stack: external needs mqtt://host:port"
         if one.mqtt.tls:
             yield ("mqtt", "tls"), "is only for an own stack; for an external one give target.ca"
+        if target.kafka is None:
+            yield from _before_our_pipeline(one)
     else:
         for key in _OF_EXTERNAL:
             if getattr(target, key) is not None:
@@ -72,6 +77,19 @@ def _target(one: "Scenario") -> Iterator[Objection]:
     if (target.cert is None) != (target.key is None):
         missing = "cert" if target.cert is None else "key"
         yield ("target", missing), "is missing; cert and key belong together"
+
+
+def _before_our_pipeline(one: "Scenario") -> Iterator[Objection]:
+    """What an external broker cannot have when our own pipeline reads from it."""
+    target = one.target
+    for key in ("topic", "payload_template"):
+        if getattr(target, key) is not None:
+            text = "is nothing that a pipeline of ours reads; give target.kafka, or leave it out"
+            yield ("target", key), text
+    for key in ("cert", "key"):
+        if "{vin}" in str(getattr(target, key)):
+            text = "is to be one for all, without {vin}: our own bridge shows it as well"
+            yield ("target", key), text
 
 
 def _stack_events(one: "Scenario") -> Iterator[Objection]:
@@ -87,7 +105,13 @@ def _stack_events(one: "Scenario") -> Iterator[Objection]:
 
 
 def _messages(one: "Scenario") -> Iterator[Objection]:
-    publish = one.publish
+    publish, kafka = one.publish, one.target.kafka  # a Kafka, or "none", is external
+    if kafka is not None and publish.payload == "avro":
+        text = "must be json without a pipeline of ours: Avro needs its schema registry"
+        yield ("publish", "payload"), text
+    if kafka not in (None, "none") and publish.batch != 1:
+        text = "must be 1 where target.kafka is given: the audit finds one message in a record"
+        yield ("publish", "batch"), text
     if one.target.payload_template is not None:
         if publish.payload != "json":
             yield ("publish", "payload"), "must be json where a payload_template is given"

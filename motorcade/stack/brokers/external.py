@@ -88,6 +88,7 @@ def _endpoint(address: str, ca: Path | None) -> Endpoint:
     if scheme == "mqtts" and ca is None:
         raise SettingsError(
             f"the broker address {address!r} asks for TLS, and there is no CA to trust here.",
-            "`motorcade load` takes one with --set target.ca=FILE, where target.kafka is given.",
+            "`motorcade up` takes one with --broker-ca FILE, `motorcade load` with "
+            "--set target.ca=FILE.",
         )
     return Endpoint(found["host"].strip("[]"), int(found["port"] or _PORTS[scheme]))

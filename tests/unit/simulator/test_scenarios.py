@@ -218,8 +218,30 @@ def test_a_wrong_value_is_named_with_what_was_found_and_what_is_allowed() -> Non
         ("limit: {}", "takes no stages"),
         ("target: {stack: external}", "target.broker_url is missing"),
         ("target: {broker_url: mqtt://b:1}", "is only for stack: external"),
+        (
+            "target: {stack: external, broker_url: mqtt://b:1, topic: a/b}",
+            "target.topic 'a/b' is nothing that a pipeline of ours reads",
+        ),
+        (
+            "target: {stack: external, broker_url: mqtt://b:1, cert: '{vin}.pem', key: k}",
+            "is to be one for all",
+        ),
         ("target: {kafka: nowhere}", "must be none, or host:port"),
-        ("target: {credentials: gone.yaml}", "mine.yaml:9: target.credentials: "),
+        (
+            "target: {stack: external, broker_url: mqtt://b:1, credentials: gone.yaml}",
+            "mine.yaml:9: target.credentials: ",
+        ),
+        ("target: {credentials: mine.yaml}", "is only for stack: external"),
+        (
+            "target: {stack: external, broker_url: mqtt://b:1, kafka: none}\n"
+            "publish: {payload: avro}",
+            "publish.payload 'avro' must be json without a pipeline of ours",
+        ),
+        (
+            "target: {stack: external, broker_url: mqtt://b:1, kafka: 'k:9092'}\n"
+            "publish: {batch: 5}",
+            "publish.batch 5 must be 1 where target.kafka is given",
+        ),
         ("fleet2: {}", "fleet2 is not known. Did you mean fleet?"),
         ("? [1, 2]\n: 3", "is not known"),
         ("publish: {batch: 5000}", "less than or equal to 4096"),
@@ -331,10 +353,11 @@ def test_an_override_that_cannot_be_is_named_itself(override: str, words: str) -
 
 def test_files_are_looked_for_beside_the_scenario(tmp_path: Path) -> None:
     (tmp_path / "secret.yaml").write_text("username: u\npassword: p\n")
-    one = parse("target: {credentials: secret.yaml}", base=tmp_path)
+    target = "target: {stack: external, broker_url: mqtt://b:1, credentials: secret.yaml}\n"
+    one = parse(target, base=tmp_path)
     assert one.target.credentials == tmp_path / "secret.yaml"
     written = tmp_path / "own.yaml"
-    written.write_text(SOUND + "target: {credentials: secret.yaml}\n")
+    written.write_text(SOUND + target)
     assert load_scenario(str(written)).target.credentials == tmp_path / "secret.yaml"
 
 

@@ -7,10 +7,12 @@ from typer.testing import CliRunner
 
 from motorcade.fleet.errors import SettingsError
 from motorcade.fleet.settings import ProcessSettings
+from motorcade.runtime.mqtt_options import Tls
 from motorcade.simulator import sources
 from motorcade.stack import checks, plan
 from motorcade.stack.brokers.base import Endpoint, QueueBound
-from motorcade.stack.brokers.external import parse_endpoints
+from motorcade.stack.brokers.external import External, parse_endpoints
+from motorcade.stack.brokers.security import BRIDGE, Security
 from motorcade.stack.commands import app
 from motorcade.stack.errors import PreflightError
 from motorcade.stack.options import StackOptions
@@ -28,6 +30,11 @@ from motorcade.stack.state import StackState, StateFolder
         (
             {"broker": "external", "broker_url": "mqtt://a:1", "broker_nodes": 2},
             "--broker-nodes 2 asks for brokers to be started",
+        ),
+        ({"broker_ca": Path("ca.pem")}, "of an external broker"),
+        (
+            {"broker": "external", "broker_url": "mqtts://a", "broker_cert": Path("{vin}.pem")},
+            "no vehicle id",
         ),
         ({"speedup": 0.0}, "--speedup 0 must be above 0"),
         ({"processes": ("brigde",)}, "no process of ours is called brigde.*bridge"),
@@ -59,6 +66,30 @@ def test_an_address_may_be_of_ipv6_and_one_with_tls_needs_a_ca() -> None:
     assert ProcessSettings(brokers=tuple(map(str, found))).brokers[1] == "[::1]:8884"
     with pytest.raises(SettingsError, match=r"asks for TLS.*--set target\.ca=FILE"):
         parse_endpoints("mqtts://a.example")
+
+
+def test_our_processes_and_cars_speak_tls_to_an_external_broker(tmp_path: Path) -> None:
+    security = Security(tmp_path / "theirs", mutual_tls=True, tls=True)
+    security.prepare()
+    mine = security.certificate(BRIDGE)
+    options = StackOptions(
+        state=tmp_path / "state",
+        broker="external",
+        broker_url="mqtts://127.0.0.1",
+        broker_ca=security.ca,
+        broker_cert=mine,
+    )
+    folder = StateFolder(options.state)
+    homes = {archive.name: tmp_path for archive in plan.needed_archives(options)}
+    made = plan.make(options, folder, homes)
+    assert made.state.brokers == ("127.0.0.1:8883",)
+    for process in ("bridge", "dispatch", None):
+        found = plan.environment(made.state, folder, process)
+        assert found["MOTORCADE_MQTT_CA"] == str(security.ca)
+        assert found["MOTORCADE_MQTT_CERT"] == str(mine)
+    for broker in (made.broker, plan.broker_of(made.state, folder)):
+        assert isinstance(broker, External)
+        assert broker.tls == Tls(security.ca, mine)
 
 
 def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:
