@@ -3,6 +3,7 @@
 import math
 from dataclasses import fields, replace
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -28,6 +29,8 @@ from motorcade.simulator.audit.verdict import (
 from motorcade.simulator.measures import new_histogram, record
 
 from .run_document import ACCOUNTS, findings
+
+_PAGE = Path(__file__).parents[3] / "docs" / "verdict.md"
 
 
 def unjudged(verdict: Verdict) -> dict[str, str]:
@@ -275,3 +278,18 @@ def test_latencies_are_those_of_the_histogram() -> None:
         assert value == pytest.approx(share * 10_000, rel=0.002)
     assert latency.max == pytest.approx(10_000, rel=0.002)
     assert Latency.of(new_histogram()) == Latency(0)
+
+
+def test_the_page_on_the_verdict_names_every_check_and_threshold() -> None:
+    page = " ".join(_PAGE.read_text("utf-8").split())
+    assert {field.name for field in fields(Limits) if f"`{field.name}`" not in page} == set()
+    limits = Limits(**{name: limit for name, (_, limit) in _BREAKS.items()})
+    found = findings(faults=FaultAccounts(failures=1))
+    names = {
+        check.name for qos in (0, 1) for check in judge(replace(found, qos=qos), limits).checks
+    }
+    # The page says "acknowledged (QoS 0: sent)" for both.
+    names = {name.replace("sent of all", "of all") for name in names}
+    names = {name.replace("acknowledged of all", "of all") for name in names}
+    names = {name.replace(", sent", ", acknowledged") for name in names}
+    assert {name for name in names if name not in page} == set()
