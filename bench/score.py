@@ -8,7 +8,8 @@ import time
 import numpy as np
 
 from motorcade.fleet.catalogue import load_catalogue
-from motorcade.ml.autoencoder import ARCHITECTURE, Autoencoder, build, weights_of
+from motorcade.ml.models.autoencoder import NAME, Autoencoder, build
+from motorcade.ml.models.gradient import weights_of
 from motorcade.ml.store import FORMAT, Manifest, Origin, Weights
 
 BATCH, PASSES, SINGLES = 5000, 40, 30
@@ -22,7 +23,7 @@ def manifest(name: str, threshold: float) -> Manifest:
         format=FORMAT,
         name=name,
         version=1,
-        architecture=ARCHITECTURE,
+        architecture=NAME,
         created=0,
         catalogue=catalogue.name,
         features=list(catalogue.features),
@@ -45,7 +46,7 @@ def weights() -> Weights:
 
 def main() -> None:
     scorer = Autoencoder(manifest("bench", 1.0), weights(), load_catalogue())
-    values = np.random.default_rng(0).normal(size=(BATCH, 24))
+    values = np.random.default_rng(0).normal(size=(BATCH, 1, 18)).astype(np.float32)
     scorer.score(values)
     began = time.process_time()
     for _ in range(PASSES):
@@ -53,10 +54,10 @@ def main() -> None:
     batched = (time.process_time() - began) / (PASSES * BATCH)
 
     network = build(len(scorer.scale.names), dtype="float32")
-    network.predict(values[:1, :18], verbose=0)
+    network.predict(values[:1, 0], verbose=0)
     began = time.process_time()
     for row in range(SINGLES):
-        network.predict(values[row : row + 1, :18], verbose=0)
+        network.predict(values[row : row + 1, 0], verbose=0)
     single = (time.process_time() - began) / SINGLES
 
     print(f"batched tf.function, {BATCH} a call: {1 / batched:>12,.0f} records per CPU-second")

@@ -1,7 +1,7 @@
 """From a matrix of signals to what the model sees: standardised features and a mask."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,7 +77,7 @@ class Scale:
             raise ModelRefusedError(
                 f"The model's features are not those of the catalogue {catalogue.name!r}: "
                 + _difference(theirs - ours, ours - theirs),
-                "Train a model for this catalogue: motorcade train autoencoder.",
+                "Train a model for this catalogue: motorcade train MODEL.",
             )
         return catalogue.feature_columns
 
@@ -133,80 +133,3 @@ def _difference(unknown: set[str], missing: set[str]) -> str:
     if missing:
         parts.append(f"unknown to the model: {', '.join(sorted(missing))}")
     return ("; ".join(parts) or "their order differs") + "."
-
-
-class _Sums(NamedTuple):
-    present: Floats
-    total: Floats
-    squares: Floats
-
-
-class Moments:
-    """Counts, sums and squares of each feature for each vehicle, gathered batch by batch.
-
-    By vehicle, because which vehicles train is only decided when all of them have been seen.
-    """
-
-    def __init__(self, catalogue: Catalogue) -> None:
-        self._catalogue = catalogue
-        self._width = len(catalogue.features)
-        #: Subtracted first: squares of values far from zero would lose their spread to rounding.
-        self._shift = (catalogue.low + catalogue.high)[catalogue.feature_columns] / 2
-        self._sums: dict[bytes, Floats] = {}
-
-    def add(self, vins: np.ndarray, features: Floats) -> None:  # type: ignore[type-arg]
-        """Take in n rows: vins (n,) S17, features (n, features) with NaN where absent."""
-        names, row = np.unique(vins, return_inverse=True)
-        present = np.isfinite(features)
-        shifted = np.where(present, features - self._shift, 0.0)
-        sums = np.empty((len(names), 4, self._width))
-        for column in range(self._width):
-            for position, weights in enumerate(
-                (present[:, column], shifted[:, column], shifted[:, column] ** 2)
-            ):
-                sums[:, position, column] = np.bincount(row, weights, minlength=len(names))
-        sums[:, 3, :] = np.bincount(row, minlength=len(names))[:, None]
-        for name, new in zip(names.tolist(), sums, strict=True):
-            old = self._sums.get(name)
-            self._sums[name] = new if old is None else old + new
-
-    def rows(self) -> dict[bytes, int]:
-        """Rows of each vehicle."""
-        return {name: int(sums[3, 0]) for name, sums in self._sums.items()}
-
-    def scale(self, vins: set[bytes], minimum: int) -> Scale:
-        """Mean and spread over some vehicles.
-
-        A spread below a tenth of what the signal's precision resolves would turn rounding into
-        anomalies, so it has a floor of one step of the precision.
-
-        Args:
-            vins: the vehicles that train.
-            minimum: a feature present in fewer rows than this is not learnt.
-        """
-        sums = self._merged(vins)
-        count = np.maximum(sums.present, 1)
-        mean = sums.total / count
-        variance = np.maximum(sums.squares / count - mean**2, 0.0)
-        steps = np.array([10.0**-s.precision for s in self._catalogue.signals if s.feature])
-        return Scale(
-            self._catalogue.features,
-            mean + self._shift,
-            np.maximum(np.sqrt(variance), steps),
-            sums.present >= minimum,
-        )
-
-    def constant(self, vins: set[bytes]) -> Bools:
-        """Features that never moved by more than rounding in some vehicles' rows."""
-        sums = self._merged(vins)
-        count = np.maximum(sums.present, 1)
-        variance = sums.squares / count - (sums.total / count) ** 2
-        steps = np.array([10.0**-s.precision for s in self._catalogue.signals if s.feature])
-        quiet: Bools = np.sqrt(np.maximum(variance, 0)) < steps / 10
-        return quiet
-
-    def _merged(self, vins: set[bytes]) -> _Sums:
-        total = np.zeros((4, self._width))
-        for vin in vins:
-            total += self._sums[vin]
-        return _Sums(total[0], total[1], total[2])

@@ -9,6 +9,7 @@ import io
 import os
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -74,6 +75,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     #: Versions of the libraries that trained it.
     libraries: dict[str, str]
     window: WindowSpec = WindowSpec()
+    #: Samples that a window must hold to be scored; 0: all of `window.rows`.
+    minimum_filled: int = 0
     #: Trouble codes that it tells apart.
     kinds: list[str] = []
     #: Event time within which a failure is to be foretold, and within which a trouble code after a
@@ -84,6 +87,11 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     #: What else the architecture has to know.
     extra: dict[str, float | str | list[Any]] = {}
     weights_sha256: str = ""
+
+    @property
+    def least_filled(self) -> int:
+        """Samples that a window must hold to be scored."""
+        return self.minimum_filled or self.window.rows
 
 
 class ModelStore:
@@ -108,6 +116,18 @@ class ModelStore:
             [int(p.name) for p in folder.iterdir() if p.name.isdigit()] if folder.is_dir() else []
         )
         return max(found, default=0) + 1
+
+    def newest(self, name: str, wanted: Callable[[Manifest], bool]) -> Manifest | None:
+        """The newest stored version that is wanted; what cannot be read is not."""
+        for version in range(self.next_version(name) - 1, 0, -1):
+            try:
+                text = (self.root / name / str(version) / MANIFEST).read_bytes()
+                manifest = msgspec.json.decode(text, type=Manifest)
+            except (OSError, msgspec.DecodeError):
+                continue
+            if manifest.format == FORMAT and wanted(manifest):
+                return manifest
+        return None
 
     def write(self, manifest: Manifest, weights: Weights, announced: int) -> ModelAnnouncement:
         """Store a model: its folder appears complete, by one rename.

@@ -111,7 +111,7 @@ def assemble(
     }
     names = list(PARTS)
     last: dict[tuple[bytes, int], int] = {}
-    records = dict.fromkeys([*names, "test", "read", "unusable"], 0)
+    records = dict.fromkeys([*names, "read", "unusable"], 0)
     met: dict[str, set[bytes]] = {name: set() for name in [*names, "test"]}
     healthy_records = 0
     for batch in batches:

@@ -2,18 +2,17 @@
 
 import pytest
 
-from motorcade.ml.autoencoder import Autoencoder
+from motorcade.ml.models.autoencoder import ARCHITECTURE, Autoencoder
 from motorcade.ml.store import Manifest, Weights
-from motorcade.ml.train import Request, learn
 
-from .telemetry import CATALOGUE, Batches, correlated
+from .learning import learnt_by
+from .telemetry import CATALOGUE, correlated
 
 
 @pytest.fixture(scope="session")
 def learnt() -> tuple[Manifest, Weights]:
-    columns = correlated()
-    request = Request(epochs=12)
-    return learn(CATALOGUE, Batches(columns), len(columns), [], request, lambda _: None)
+    candidate = learnt_by(ARCHITECTURE, correlated(), epochs=12)
+    return candidate.manifest, candidate.weights
 
 
 @pytest.fixture(scope="session")

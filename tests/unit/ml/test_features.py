@@ -6,56 +6,54 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from motorcade.fleet.catalogue import Catalogue
-from motorcade.ml.errors import ModelRefusedError
-from motorcade.ml.features import Moments, Scale
+from motorcade.fleet.telemetry import TelemetryColumns
+from motorcade.ml.errors import ModelRefusedError, TrainingError
+from motorcade.ml.features import Scale
 
-from .telemetry import CATALOGUE, Batches, correlated
+from .telemetry import CATALOGUE, correlated
 
 FEATURES = CATALOGUE.feature_columns
 
 
-def moments_of(columns, size: int = 100) -> Moments:  # type: ignore[no-untyped-def]
-    moments = Moments(CATALOGUE)
-    for batch in Batches(columns, size):
-        moments.add(batch.vin, batch.values[:, FEATURES])
-    return moments
+def scale_of(columns: TelemetryColumns) -> Scale:
+    return Scale.learnt_from(columns.values[:, FEATURES].astype(np.float32), CATALOGUE)
 
 
 @settings(deadline=None)
-@given(size=st.integers(1, 400), seed=st.integers(0, 50), absent=st.floats(0, 0.8))
-def test_mean_and_spread_are_those_of_the_chosen_vehicles_however_batched(
-    size: int, seed: int, absent: float
-) -> None:
-    columns = correlated(cars=6, messages=20, seed=seed)
+@given(seed=st.integers(0, 50), absent=st.floats(0, 0.8))
+def test_mean_and_spread_are_those_of_what_is_present(seed: int, absent: float) -> None:
+    columns = correlated(cars=20, messages=20, seed=seed)
     rng = np.random.default_rng(seed)
     columns.values[rng.random(columns.values.shape) < absent] = np.nan
-    chosen = set(np.unique(columns.vin)[:4].tolist())
-    scale = moments_of(columns, size).scale(chosen, 1)
-    rows = columns.values[np.isin(columns.vin, list(chosen))][:, FEATURES]
-    np.testing.assert_allclose(scale.mean[scale.learnt], np.nanmean(rows, axis=0)[scale.learnt])
+    scale = scale_of(columns)
+    rows = columns.values[:, FEATURES]
+    np.testing.assert_allclose(scale.mean, np.nanmean(rows, axis=0), rtol=1e-5)
     steps = np.array([10.0**-s.precision for s in CATALOGUE.signals if s.feature])
     expected = np.maximum(np.nanstd(rows, axis=0), steps)
-    np.testing.assert_allclose(scale.std[scale.learnt], expected[scale.learnt], rtol=1e-6)
+    np.testing.assert_allclose(scale.std, expected, rtol=1e-4)
 
 
 def test_a_signal_that_only_rounds_keeps_a_spread_of_one_step() -> None:
     columns = correlated()
     columns.values[:, CATALOGUE.column("coolant_temp")] = 88.0
-    moments = moments_of(columns)
-    vins = set(columns.vin.tolist())
     position = CATALOGUE.features.index("coolant_temp")
-    assert moments.scale(vins, 1).std[position] == pytest.approx(0.01)
-    assert moments.constant(vins)[position]
-    assert moments.constant(vins).sum() == 1
+    assert scale_of(columns).std[position] == pytest.approx(0.01)
 
 
 def test_a_feature_that_was_hardly_ever_present_is_not_learnt() -> None:
     columns = correlated()
     columns.values[5:, CATALOGUE.column("battery_percentage")] = np.nan
-    scale = moments_of(columns).scale(set(columns.vin.tolist()), 100)
+    scale = scale_of(columns)
     assert [n for n, known in zip(scale.names, scale.learnt, strict=True) if not known] == [
         "battery_percentage"
     ]
+
+
+def test_features_that_mostly_stand_still_cannot_teach_and_are_named() -> None:
+    columns = correlated()
+    columns.values[:, FEATURES[:10]] = 50.0
+    with pytest.raises(TrainingError, match=r"10 of 18 features are absent or constant.*speed"):
+        scale_of(columns)
 
 
 def test_absent_and_infinite_values_become_the_mean_and_are_masked() -> None:

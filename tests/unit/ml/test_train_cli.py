@@ -34,7 +34,7 @@ def test_what_is_neither_is_refused_with_the_options_name() -> None:
 def test_only_training_and_scoring_import_tensorflow() -> None:
     code = (
         "import sys, motorcade.stack.train_cli, motorcade.ml.scoring.process,"
-        " motorcade.ml.train;"
+        " motorcade.ml.training.run;"
         "sys.exit('tensorflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,253 @@
+"""One training, from a named data set to a stored model that is tracked and perhaps live."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from motorcade.fleet.catalogue import load_catalogue
+from motorcade.fleet.messages import ModelAnnouncement
+from motorcade.fleet.settings import ProcessSettings
+from motorcade.ml.announce import announce
+from motorcade.ml.errors import TrainingError
+from motorcade.ml.labels.failures import Failures
+from motorcade.ml.labels.split import by_vehicle
+from motorcade.ml.models.base import Architecture, FitOptions
+from motorcade.ml.models.catalogue import BASELINES, architecture
+from motorcade.ml.reading.reader import open_reader
+from motorcade.ml.reading.recording import record_dataset, trouble_codes
+from motorcade.ml.reading.records import DatasetRecord, DatasetStore
+from motorcade.ml.store import Manifest, ModelStore
+from motorcade.ml.training.assemble import Limits
+from motorcade.ml.training.checkpoints import Checkpoint, Progress, folder_of
+from motorcade.ml.training.learn import Candidate, Plan, Task, learn
+from motorcade.ml.training.tracking import Tracking
+
+Promote = Literal["auto", "always", "never"]
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What to train, on what and how."""
+
+    model: str = "autoencoder"
+    #: A recorded data set; empty: what `telemetry` took in between `since_ms` and `until_ms` is
+    #: recorded first, under a name of its own.
+    dataset: str = ""
+    since_ms: int | None = None
+    until_ms: int | None = None
+    #: How it is read: columnar or tensorflow-io.
+    reader: str = "columnar"
+    #: Event time before a failure in which a car is not healthy, and failures are foretold.
+    horizon_ms: int = 24 * 3600 * 1000
+    #: Remaining life is learnt up to this; None: it is no question.
+    life_cap_ms: int | None = None
+    #: Samples of a window and event time of each; None: as the model is made for.
+    rows: int | None = None
+    every_ms: int | None = None
+    max_gap_ms: int | None = None
+    epochs: int | None = None
+    seed: int = 0
+    #: Settings of fitting, or of the architecture itself.
+    settings: dict[str, float | str] = {}
+    limits: Limits = Limits()
+    #: auto: live if it beats the baselines and the champion on the vehicles that judge; always:
+    #: live at once; never.
+    promote: Promote = "always"
+
+
+class Trained(NamedTuple):
+    """A stored model, and its announcement if it is live."""
+
+    manifest: Manifest
+    announcement: ModelAnnouncement | None
+
+
+class _Stored(NamedTuple):
+    candidate: Candidate
+    announcement: ModelAnnouncement
+    checkpoint: Checkpoint
+    params: dict[str, Any]
+
+
+def train(
+    settings: ProcessSettings, request: Request, progress: Callable[[Progress], None]
+) -> Trained:
+    """Train a model on recorded telemetry, store it, track it, and make it live if it may be.
+
+    Interrupted at any moment, the same request goes on from the last finished epoch.
+
+    Raises:
+        TrainingError: too few records or vehicles, features that cannot be learnt, no such model.
+        DatasetError: there is no such data set, or it does not fit the catalogue.
+        RangeError: a range is not in Kafka, or no longer.
+        UnreachableError: Kafka or the registry does not answer.
+    """
+    wanted = architecture(request.model)
+    catalogue = load_catalogue(settings.signals)
+    record = _record(settings, request, progress)
+    reader = open_reader(settings, record, catalogue, request.reader)
+    split = by_vehicle(
+        (vin.encode() for vin in record.vins), request.seed, test_vehicles=record.test_vehicles
+    )
+    plan = Plan(request.horizon_ms, request.life_cap_ms, request.seed, request.limits)
+    store = ModelStore.of(settings)
+    tasks = [
+        _task(settings, request, one, record, plan, progress)
+        for one in [wanted, *_missing_baselines(store, wanted, record, plan, request)]
+    ]
+    candidates = learn(
+        catalogue,
+        reader,
+        len(reader),
+        Failures.of(trouble_codes(settings, record.dtc)),
+        lambda vin: split.part_of[vin],
+        tasks,
+        plan,
+        progress,
+    )
+    stored = [
+        _store(store, task, candidate, record)
+        for task, candidate in zip(tasks, candidates, strict=True)
+    ]
+    first = stored[0]
+    live = request.promote == "always"
+    if live:
+        manifest = first.candidate.manifest
+        progress(Progress("announcing", 0, 1))
+        asyncio.run(announce(settings, first.announcement))
+        progress(
+            Progress("announcing", 1, 1, f"{manifest.name} {first.announcement.version} is live")
+        )
+    progress(Progress("tracking", 0, len(stored)))
+    tracking = Tracking(settings)
+    for number, one in enumerate(stored, 1):
+        manifest = one.candidate.manifest
+        folder = store.root / one.announcement.path
+        tracking.write(manifest, folder, one.params, one.candidate.curves, manifest.metrics)
+        one.checkpoint.done()
+        progress(Progress("tracking", number, len(stored)))
+    return Trained(first.candidate.manifest, first.announcement if live else None)
+
+
+def _record(
+    settings: ProcessSettings, request: Request, progress: Callable[[Progress], None]
+) -> DatasetRecord:
+    if request.dataset:
+        return DatasetStore.of(settings).read(request.dataset)
+    now = datetime.now(UTC)
+    return record_dataset(
+        settings,
+        f"until-{now:%Y%m%d-%H%M%S-%f}",
+        since_ms=request.since_ms,
+        until_ms=request.until_ms,
+        told=lambda done, total: progress(Progress("recording", done, total)),
+    )
+
+
+def _missing_baselines(
+    store: ModelStore,
+    wanted: Architecture,
+    record: DatasetRecord,
+    plan: Plan,
+    request: Request,
+) -> list[Architecture]:
+    """The baselines that have not been trained on this data set with this plan."""
+    if wanted.baseline or request.promote != "auto":
+        return []
+    return [
+        architecture(name)
+        for name in BASELINES
+        if store.newest(name, lambda manifest: _is_of(manifest, record, plan)) is None
+    ]
+
+
+def _is_of(manifest: Manifest, record: DatasetRecord, plan: Plan) -> bool:
+    """Whether a model was trained on these rows with this horizon, seed and window."""
+    return (
+        manifest.origin.ranges == [tuple(one) for one in record.telemetry]
+        and manifest.origin.seed == plan.seed
+        and manifest.horizon_ms == plan.horizon_ms
+        and manifest.window == architecture(manifest.architecture).window
+    )
+
+
+def _task(
+    settings: ProcessSettings,
+    request: Request,
+    wanted: Architecture,
+    record: DatasetRecord,
+    plan: Plan,
+    progress: Callable[[Progress], None],
+) -> Task:
+    """The asked-for model as the request says; a baseline beside it as it is made for."""
+    asked = wanted.name == request.model
+    window = wanted.window
+    if asked:
+        given = {
+            "rows": request.rows,
+            "every_ms": request.every_ms,
+            "max_gap_ms": request.max_gap_ms,
+        }
+        window = msgspec.structs.replace(
+            window, **{name: value for name, value in given.items() if value is not None}
+        )
+    how = _options(request) if asked else FitOptions(seed=request.seed)
+    folder = folder_of(
+        settings,
+        rows=record.rows_sha256,
+        codes=record.dtc,
+        model=wanted.name,
+        window=window,
+        how=how,
+        plan=plan,
+    )
+    return Task(wanted, window, how, Checkpoint(folder, progress, "" if asked else wanted.name))
+
+
+def _options(request: Request) -> FitOptions:
+    """Options of fitting; settings that are none of them are the architecture's."""
+    kinds = {"epochs": int, "batch": int, "learning_rate": float, "patience": int}
+    known: dict[str, Any] = {}
+    for name, kind in kinds.items():
+        if name in request.settings:
+            try:
+                known[name] = kind(request.settings[name])
+            except ValueError:
+                raise TrainingError(
+                    f"{name}={request.settings[name]!r} is not a number.", "Correct --set."
+                ) from None
+    if request.epochs is not None:
+        known["epochs"] = request.epochs
+    extra = {name: value for name, value in request.settings.items() if name not in kinds}
+    return FitOptions(**known, seed=request.seed, extra=extra)
+
+
+def _store(store: ModelStore, task: Task, candidate: Candidate, record: DatasetRecord) -> _Stored:
+    manifest = msgspec.structs.replace(
+        candidate.manifest,
+        version=store.next_version(candidate.manifest.name),
+        origin=msgspec.structs.replace(
+            candidate.manifest.origin,
+            dataset=record.name,
+            ranges=[tuple(one) for one in record.telemetry],
+            schema_ids=list(record.schema_ids),
+        ),
+    )
+    announcement = store.write(manifest, candidate.weights, time.time_ns() // 1_000_000)
+    params = {
+        "dataset": record.name,
+        "window": f"{task.window.rows} x {task.window.every_ms} ms",
+        "horizon_ms": manifest.horizon_ms,
+        "life_cap_ms": manifest.life_cap_ms,
+        "seed": task.how.seed,
+        "epochs": task.how.epochs,
+        "batch": task.how.batch,
+        "learning_rate": task.how.learning_rate,
+        "patience": task.how.patience,
+        **task.how.extra,
+    }
+    assert isinstance(task.watch, Checkpoint)
+    return _Stored(candidate._replace(manifest=manifest), announcement, task.watch, params)
