@@ -65,7 +65,7 @@ def _kafka() -> str:
     lines = [
         "## Kafka topics",
         "",
-        "The key is the vehicle id, except in `models` (the model's name).",
+        "The key is the vehicle id, except in `models` (champion or challenger).",
         "",
         _row("topic", "partitions", "cleanup", "retention"),
         _row(*["---"] * 4),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from motorcade.fleet.arrays import Bools, Ids, Ints
 from motorcade.fleet.telemetry import TelemetryColumns
+from motorcade.ml.reach import Places, Reach
 
 Floats32 = NDArray[np.float32]
 
@@ -87,20 +88,29 @@ class WindowState:
     Args:
         spec: what a window is.
         features: columns of a window.
+        silence_ms: to follow which records the windows depend on, and to forget a car that was
+            silent for this long by Kafka's clock; see `Reach`. None: neither.
     """
 
-    def __init__(self, spec: WindowSpec, features: int) -> None:
+    def __init__(self, spec: WindowSpec, features: int, silence_ms: int | None = None) -> None:
         self.spec = spec
         self._features = features
         self._slots: dict[bytes, int] = {}
         self._free: list[int] = []
+        self._reach = None if silence_ms is None else Reach(spec.rows, silence_ms, _FIRST_SLOTS)
         self._allocate(_FIRST_SLOTS)
 
     def __len__(self) -> int:
         """Cars whose past is held."""
         return len(self._slots)
 
-    def push(self, columns: TelemetryColumns, features: Ints, keep: Bools | None = None) -> Windows:
+    def push(
+        self,
+        columns: TelemetryColumns,
+        features: Ints,
+        keep: Bools | None = None,
+        places: Places | None = None,
+    ) -> Windows:
         """Take messages in, and give the window that ends in each of them.
 
         Args:
@@ -108,6 +118,7 @@ class WindowState:
             features: the columns of `columns.values` that make up a window, shape (features,).
             keep: which messages' windows are wanted, shape (n,); None: all. The others are taken in
                 all the same.
+            places: where the messages stand in Kafka; needed to follow what windows depend on.
 
         Returns:
             One window per wanted message, in the order of the messages.
@@ -125,7 +136,11 @@ class WindowState:
         slots = self._slots_of(columns.vin)
         for rows in _rounds(slots):
             windows, full = self._round(
-                slots[rows], values[rows], columns.boot[rows], columns.time[rows]
+                slots[rows],
+                values[rows],
+                columns.boot[rows],
+                columns.time[rows],
+                None if places is None else places.take(rows),
             )
             to = place[rows]
             shown = to >= 0
@@ -140,6 +155,31 @@ class WindowState:
             if slot is not None:
                 self._known[slot] = False
                 self._free.append(slot)
+
+    def since(self, partition: int) -> int | None:
+        """Offset of the first record of a partition that a window depends on; None: on none."""
+        assert self._reach is not None
+        return self._reach.since(self._held(), partition)
+
+    def forget_partition(self, partition: int) -> None:
+        """Drop the past of the cars of a partition."""
+        assert self._reach is not None
+        held = self._held()
+        self._drop(held[self._reach.partitions(held) == partition])
+
+    def forget_silent(self) -> None:
+        """Drop the past of cars whose next message begins a new window anyway."""
+        assert self._reach is not None
+        held = self._held()
+        self._drop(held[self._reach.silent(held)])
+
+    def _held(self) -> Ints:
+        return np.fromiter(self._slots.values(), np.int64, len(self._slots))
+
+    def _drop(self, slots: Ints) -> None:
+        if len(slots):
+            gone = set(slots.tolist())
+            self.forget([vin for vin, slot in self._slots.items() if slot in gone])
 
     def _allocate(self, capacity: int) -> None:
         rows, features = self.spec.rows, self._features
@@ -160,6 +200,8 @@ class WindowState:
         self._allocate(2 * capacity)
         for name, value in old.items():
             getattr(self, name)[:capacity] = value
+        if self._reach is not None:
+            self._reach.grow(2 * capacity)
 
     def _slots_of(self, vins: Ids) -> Ints:
         names, row = np.unique(vins, return_inverse=True)
@@ -174,11 +216,19 @@ class WindowState:
         return slots[row]
 
     def _round(
-        self, slots: Ints, values: NDArray[np.float64], boot: Ints, time: Ints
+        self,
+        slots: Ints,
+        values: NDArray[np.float64],
+        boot: Ints,
+        time: Ints,
+        places: Places | None,
     ) -> tuple[Floats32, Ints]:
         """At most one message per car: (windows, filled)."""
         spec = self.spec
         known, last_boot, last = self._known[slots], self._boot[slots], self._time[slots]
+        if self._reach is not None:
+            assert places is not None
+            known &= self._reach.heard_of(slots, places)
         same = known & (boot == last_boot)
         far = np.abs(time - last) > spec.max_gap_ms
         stale = known & (boot < last_boot) | same & ~far & (time < last)
@@ -187,6 +237,8 @@ class WindowState:
         old = self._bucket[slots]
         bucket = time // spec.every_ms if spec.every_ms else old + 1
         steps = np.clip(np.where(fresh | stale, spec.rows, bucket - old), 0, spec.rows)
+        if self._reach is not None and places is not None:
+            self._reach.take(slots, places, steps, fresh, stale)
         windows = self._shifted(slots, steps)
         new = steps > 0
         present = np.isfinite(values)

@@ -10,11 +10,11 @@ lost, because offsets are committed after the outputs are acknowledged by all in
 
 import asyncio
 import time
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from itertools import groupby
-from operator import itemgetter
-from typing import NamedTuple, Protocol
+from operator import attrgetter, itemgetter
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.abc import ConsumerRebalanceListener
@@ -28,6 +28,7 @@ from motorcade.runtime.kafka import (
     Record,
     Rounds,
     TopicPartition,
+    commit_notes,
     consumer,
     producer,
     records_before,
@@ -66,6 +67,7 @@ class Output(NamedTuple):
 
 
 _LANE = itemgetter(0, 1)
+_OFFSET = attrgetter("offset")
 
 
 def _place(output: Output) -> int:
@@ -85,7 +87,9 @@ class Step(Protocol):
     group: str
     source: str
     outputs: tuple[str, ...]
-    history: int
+
+    @property
+    def history(self) -> int: ...
 
     async def assigned(self, partition: int) -> None:
         """Build the state of a partition, before its first record."""
@@ -98,6 +102,24 @@ class Step(Protocol):
 
         Per topic and partition, (source offset, index) of the outputs must rise.
         """
+
+
+@runtime_checkable
+class Remembering(Step, Protocol):
+    """A step that knows how far back its state reaches; that is kept with each commit.
+
+    `history` then counts only where nothing was kept.
+    """
+
+    def since(self, partition: int) -> int | None:
+        """Source offset of the first record that the partition's state depends on; None: on none.
+
+        Read again from there to the committed offset, in whatever batches, the records give the
+        same state again.
+        """
+
+    def rebuild(self, records: list[Record]) -> None:
+        """Take records in again whose outputs are there; of several partitions, as `process`."""
 
 
 async def derive(
@@ -117,6 +139,7 @@ class _Loop(ConsumerRebalanceListener):
     def __init__(self, service: Service, step: Step, linger_s: float, max_records: int) -> None:
         self._service = service
         self._step = step
+        self._remembering = step if isinstance(step, Remembering) else None
         self._linger_s = linger_s
         self._max_records = max_records
         #: Held while a batch is under way, so that a rebalance never sees half of one.
@@ -209,6 +232,9 @@ class _Loop(ConsumerRebalanceListener):
         found = await tails(
             settings, [(topic, tp.partition) for tp in assigned for topic in step.outputs]
         )
+        notes: dict[TopicPartition, str] = {}
+        if self._remembering is not None:
+            notes = await commit_notes(self._consumer, list(assigned))
         start: dict[TopicPartition, int] = {}
         resume: dict[TopicPartition, int] = {}
         for tp in assigned:
@@ -225,7 +251,9 @@ class _Loop(ConsumerRebalanceListener):
                     found[topic, tp.partition], place(committed) - 1
                 )
             start[tp] = committed
-            resume[tp] = max(begins[tp], committed - step.history)
+            note = notes.get(tp, "")
+            back = int(note) if note.isdigit() else committed - step.history
+            resume[tp] = max(begins[tp], min(back, committed))
         for tp, record in (await records_before(settings, resume)).items():
             source = source_of(record.headers)
             if source is not None:
@@ -239,8 +267,13 @@ class _Loop(ConsumerRebalanceListener):
         step = self._step
         began = time.monotonic()
         records: list[Record] = []
-        for batch in fetched.values():
-            records += self._without_repeats(batch)
+        for tp, batch in fetched.items():
+            new = self._without_repeats(batch)
+            if self._remembering is not None and batch[0].offset < self._next[tp.partition]:
+                old = bisect_left(new, self._next[tp.partition], key=_OFFSET)
+                self._remembering.rebuild(new[:old])
+                del new[:old]
+            records += new
         _CONSUMED.labels(step.name, step.source).inc(len(records))
         lanes = self._lanes(step.process(records)) if records else {}
         failpoint(f"{step.name}.before-produce")
@@ -324,8 +357,13 @@ class _Loop(ConsumerRebalanceListener):
         }
         if not changed:
             return
+        noted: dict[TopicPartition, int | tuple[int, str]] = dict(changed)
+        if self._remembering is not None:
+            for tp, offset in changed.items():
+                since = self._remembering.since(tp.partition)
+                noted[tp] = (offset, "" if since is None else str(since))
         try:
-            await self._consumer.commit(changed)
+            await self._consumer.commit(noted)
         except CommitFailedError:
             # The group moved on. Whoever has the partition now finds our outputs by their source.
             self._service.log.warning("commit refused by the group", offsets=len(changed))

@@ -140,6 +140,14 @@ async def partitions_of(client: AIOKafkaConsumer, topic: str) -> list[int]:
     return sorted(found)
 
 
+async def commit_notes(
+    client: AIOKafkaConsumer, wanted: list[TopicPartition]
+) -> dict[TopicPartition, str]:
+    """What was noted with the last commit of each partition; empty where nothing was."""
+    found = await client._coordinator.fetch_committed_offsets(wanted)
+    return {tp: found[tp].metadata or "" if tp in found else "" for tp in wanted}
+
+
 async def read_all(
     settings: ProcessSettings,
     topics: Iterable[str],
@@ -227,6 +235,7 @@ __all__ = [
     "Record",
     "Rounds",
     "TopicPartition",
+    "commit_notes",
     "consumer",
     "partitions_of",
     "producer",

@@ -1,19 +1,26 @@
 """The scorer's process: its settings and what it waits for before it scores."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from pydantic import Field
 
 from motorcade.fleet.avro import PREDICTIONS_SUBJECT, TELEMETRY_SUBJECT
 from motorcade.fleet.catalogue import load_catalogue
 from motorcade.fleet.predictions import PredictionAvro
 from motorcade.fleet.settings import ProcessSettings
 from motorcade.fleet.telemetry import TelemetryAvro
+from motorcade.fleet.topics import TELEMETRY
 from motorcade.ml.engine import tensorflow
 from motorcade.ml.reading.columnar import registry_lookup
-from motorcade.ml.scoring.live import LiveModel
+from motorcade.ml.scoring.live import LiveModels
 from motorcade.ml.scoring.records import TelemetryRecords
 from motorcade.ml.scoring.step import ScoreStep
+from motorcade.ml.scoring.warming import Past
 from motorcade.ml.store import ModelStore
 from motorcade.runtime.derive import derive
+from motorcade.runtime.kafka import Record, TopicPartition, read_all
 from motorcade.runtime.registry import schema_id
 from motorcade.runtime.service import Service, run
 
@@ -21,8 +28,11 @@ from motorcade.runtime.service import Service, run
 class Settings(ProcessSettings):
     """Settings of the scorer."""
 
-    #: Name of the model to follow on `models`.
-    model: str = "autoencoder"
+    #: Records of a partition that a new model of windows takes in before it goes live.
+    score_warm_records: Annotated[int, Field(ge=0)] = 200_000
+    #: A car silent for this long, by Kafka's clock, begins a new window: it bounds what is read
+    #: again after a restart.
+    score_silence_s: Annotated[float, Field(gt=0)] = 600.0
 
 
 async def body(service: Service) -> None:
@@ -35,10 +45,26 @@ async def body(service: Service) -> None:
     step = ScoreStep(
         TelemetryRecords(catalogue, telemetry, registry_lookup(settings)),
         PredictionAvro(catalogue, await schema_id(settings, catalogue, PREDICTIONS_SUBJECT)),
-        settings.model,
+        settings.score_warm_records,
     )
+
+    async def read(starts: dict[TopicPartition, int]) -> AsyncIterator[list[Record]]:
+        partitions = [tp.partition for tp in starts]
+        if partitions:
+            async for records in read_all(
+                settings, [TELEMETRY], partitions=partitions, starts=starts
+            ):
+                yield records
+
     first = asyncio.Event()
-    keeper = LiveModel(service, step, ModelStore.of(settings), settings.model)
+    keeper = LiveModels(
+        service,
+        step,
+        ModelStore.of(settings),
+        catalogue,
+        Past(read, settings.score_warm_records),
+        round(settings.score_silence_s * 1000),
+    )
     service.spawn(keeper.keep(first))
     # Where a model was live before, scoring waits for it: a restart must not publish "no model".
     # Where none was, scoring begins at once and TensorFlow is imported beside it.

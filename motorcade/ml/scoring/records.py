@@ -30,6 +30,11 @@ class TelemetryRecords:
         #: Schema ids that are none of ours or of the registry's, and why.
         self._strange: dict[int, str] = {}
 
+    @property
+    def feature_columns(self) -> Ints:
+        """Columns of the signals that models see."""
+        return self._catalogue.feature_columns
+
     def decode(self, records: list[Record]) -> tuple[TelemetryColumns, dict[int, str]]:
         """Columns of all records, and why some rows hold nothing but their key.
 

@@ -1,17 +1,18 @@
 """The step: one prediction for each telemetry record, scored or with the reason why not."""
 
 from collections import Counter as Tally
-from typing import NamedTuple
 
 import numpy as np
 from prometheus_client import Counter
 
-from motorcade.fleet.arrays import Floats
-from motorcade.fleet.predictions import Contributions, PredictionAvro, PredictionColumns
+from motorcade.fleet.arrays import Ints
+from motorcade.fleet.messages import ModelSlot
+from motorcade.fleet.predictions import Contributions, PredictionAvro, PredictionColumns, Words
 from motorcade.fleet.telemetry import TelemetryColumns
 from motorcade.fleet.topics import PREDICTIONS, TELEMETRY
-from motorcade.ml.autoencoder import Autoencoder
+from motorcade.ml.reach import Places
 from motorcade.ml.scoring.records import TelemetryRecords
+from motorcade.ml.scoring.slot import Judged, Slot
 from motorcade.runtime.derive import Output
 from motorcade.runtime.kafka import Record
 
@@ -19,102 +20,198 @@ NO_MODEL = "no model is live yet"
 
 _PREDICTIONS = Counter("motorcade_predictions_total", "Predictions by outcome", ["outcome"])
 _ANOMALOUS = Counter("motorcade_anomalous_total", "Messages scored above the threshold")
+_COMPARED = Counter(
+    "motorcade_compared_total",
+    "Messages that champion and challenger scored, by which of them found them anomalous",
+    ["anomalous_to"],
+)
+_BY_WHOM = ("neither", "champion", "challenger", "both")
+_MINUTE_MS = 60_000.0
 
 
-class _Parts(NamedTuple):
-    """What a batch's predictions consist of; rows in the order of its records."""
+class Warming:
+    """A model that takes in the past before it goes live; what comes meanwhile waits here."""
 
-    score: Floats
-    coverage: Floats
-    outcomes: list[str]
-    reasons: list[str]
-    contributions: Contributions
+    def __init__(self, slot: Slot) -> None:
+        self.slot = slot
+        self.backlog: list[tuple[TelemetryColumns, Places]] = []
+        #: Partitions came or went: what was read is no longer the past of those that are here.
+        self.disturbed = False
 
 
 class ScoreStep:
     """Derives `predictions` from `telemetry`.
 
-    `live` may be replaced between batches; a batch is scored by one model throughout.
+    What is live may be replaced between batches; a batch is scored by one model throughout.
     """
 
     name = "score"
     group = "score"
     source = TELEMETRY
     outputs: tuple[str, ...] = (PREDICTIONS,)
-    history = 0
 
-    def __init__(self, records: TelemetryRecords, predictions: PredictionAvro, model: str) -> None:
+    def __init__(
+        self, records: TelemetryRecords, predictions: PredictionAvro, warm_records: int = 0
+    ) -> None:
         """Nothing is live at first.
 
         Args:
             records, predictions: codecs of source and output.
-            model: name that predictions carry.
+            warm_records: how many records of a partition a model of windows reads again where no
+                commit says since when.
         """
         self._records = records
         self._predictions = predictions
-        self._model = model
-        self.live: Autoencoder | None = None
+        self._warm_records = warm_records
+        self.live: dict[ModelSlot, Slot] = {}
+        self.warming: dict[ModelSlot, Warming] = {}
+        #: Offset after the last record of each partition that was taken in.
+        self.positions: dict[int, int] = {}
+
+    @property
+    def history(self) -> int:
+        """See `Step`."""
+        return 0 if all(slot.stateless for slot in self.live.values()) else self._warm_records
 
     async def assigned(self, partition: int) -> None:
-        """Nothing to build: a score depends on its record alone."""
+        """Begin without a past; the loop reads it again."""
+        self.revoked(partition)
 
     def revoked(self, partition: int) -> None:
-        """Nothing to forget."""
+        """Forget a partition."""
+        self.positions.pop(partition, None)
+        for slot in self.live.values():
+            slot.forget(partition)
+        for warming in self.warming.values():
+            warming.disturbed = True
+
+    def since(self, partition: int) -> int | None:
+        """See `Remembering`."""
+        found = [slot.since(partition) for slot in self.live.values()]
+        return min((one for one in found if one is not None), default=None)
+
+    def rebuild(self, records: list[Record]) -> None:
+        """See `Remembering`."""
+        if records:
+            columns, places = self.telemetry_of(records)
+            self._follow(columns, places)
+            for slot in self.live.values():
+                slot.take_in(columns, places)
+
+    def telemetry_of(self, records: list[Record]) -> tuple[TelemetryColumns, Places]:
+        """What of some records is telemetry, and where it stands."""
+        columns, broken = self._records.decode(records)
+        telemetry, places, _ = _telemetry_of(columns, _places(records), broken)
+        return telemetry, places
 
     def process(self, records: list[Record]) -> list[Output]:
         """One prediction for each record."""
-        live = self.live
+        n = len(records)
         columns, broken = self._records.decode(records)
-        parts = _not_live(len(records)) if live is None else _scored(live, columns)
+        everywhere = _places(records)
+        telemetry, places, rows = _telemetry_of(columns, everywhere, broken)
+        self._follow(telemetry, places)
+        champion = self.live.get(ModelSlot.CHAMPION)
+        challenger = self.live.get(ModelSlot.CHALLENGER)
+        judged, against = (
+            Judged.nothing(n) if slot is None else slot.judge(telemetry, places).among(rows, n)
+            for slot in (champion, challenger)
+        )
+        outcomes, reasons = _outcomes(champion, judged)
         for row, reason in broken.items():
-            parts.score[row] = np.nan
-            parts.coverage[row] = 0.0
-            parts.outcomes[row], parts.reasons[row] = "undecodable", reason
-            parts.contributions.present[row] = False
-        threshold = np.nan if live is None else live.manifest.threshold
-        for outcome, count in Tally(parts.outcomes).items():
-            _PREDICTIONS.labels(outcome).inc(count)
-        _ANOMALOUS.inc(int((parts.score > threshold).sum()))
+            outcomes[row], reasons[row] = "undecodable", reason
+        _count(outcomes, (champion, judged), (challenger, against))
+        scores = judged.scores
         predictions = PredictionColumns(
             vin=columns.vin,
-            score=parts.score,
-            threshold=np.full(len(records), threshold),
-            coverage=parts.coverage,
+            score=scores.score,
+            threshold=np.full(n, _threshold(champion)),
+            coverage=scores.coverage,
             boot=columns.boot,
             seq=columns.seq,
             time=columns.time,
             due=columns.due,
-            partition=np.fromiter((r.partition for r in records), np.int64, len(records)),
-            offset=np.fromiter((r.offset for r in records), np.int64, len(records)),
-            version=np.full(len(records), 0 if live is None else live.manifest.version),
+            partition=everywhere.partition,
+            offset=everywhere.offset,
+            version=np.full(n, champion.manifest.version if champion else 0),
+            probability=scores.probability,
+            life=scores.life / _MINUTE_MS,
+            challenger_score=against.scores.score,
+            challenger_threshold=np.full(n, _threshold(challenger)),
         )
+        features = tuple(champion.manifest.features) if champion else ()
+        present = ~np.isnan(scores.score)
         values = self._predictions.encode(
-            predictions, self._model, parts.reasons, parts.contributions
+            predictions,
+            champion.manifest.name if champion else "",
+            reasons,
+            Contributions(features, scores.top, scores.share, present)
+            if champion
+            else Contributions.none(n),
+            Words(tuple(champion.manifest.kinds), scores.kind) if champion else None,
         )
         return [
             Output(PREDICTIONS, record.partition, record.key or b"", value, record.offset)
             for record, value in zip(records, values, strict=True)
         ]
 
+    def _follow(self, columns: TelemetryColumns, places: Places) -> None:
+        """How far each partition is, and what a model that is warming up has to take in yet."""
+        if len(columns):
+            last = np.r_[np.flatnonzero(np.diff(places.partition)), len(columns) - 1]
+            ends = (places.offset[last] + 1).tolist()
+            self.positions.update(zip(places.partition[last].tolist(), ends, strict=True))
+        for warming in self.warming.values():
+            warming.backlog.append((columns, places))
 
-def _not_live(n: int) -> _Parts:
-    return _Parts(
-        np.full(n, np.nan), np.zeros(n), ["no_model"] * n, [NO_MODEL] * n, Contributions.none(n)
+
+def _places(records: list[Record]) -> Places:
+    n = len(records)
+    return Places(
+        np.fromiter((r.partition for r in records), np.int64, n),
+        np.fromiter((r.offset for r in records), np.int64, n),
+        np.fromiter((r.timestamp for r in records), np.int64, n),
     )
 
 
-def _scored(live: Autoencoder, columns: TelemetryColumns) -> _Parts:
-    scores = live.score(columns.values)
-    manifest = live.manifest
-    low = np.isnan(scores.score)
-    names = tuple(manifest.features)
-    contributions = Contributions(names, scores.top.astype(np.int64), scores.share, ~low)
-    outcomes = ["scored"] * len(columns)
-    reasons = [""] * len(columns)
-    for row in np.flatnonzero(low).tolist():
-        outcomes[row] = "low_coverage"
-        reasons[row] = (
-            f"coverage {scores.coverage[row]:.2f} is below the model's minimum "
-            f"{manifest.minimum_coverage:.2f}"
-        )
-    return _Parts(scores.score, scores.coverage, outcomes, reasons, contributions)
+def _telemetry_of(
+    columns: TelemetryColumns, places: Places, broken: dict[int, str]
+) -> tuple[TelemetryColumns, Places, Ints]:
+    """What of a batch is telemetry: its columns, its places, and the rows where it stands."""
+    rows = np.arange(len(columns))
+    if not broken:
+        return columns, places, rows
+    rows = np.setdiff1d(rows, list(broken))
+    return columns.take(rows), places.take(rows), rows
+
+
+def _threshold(slot: Slot | None) -> float:
+    return np.nan if slot is None else slot.manifest.threshold
+
+
+def _outcomes(champion: Slot | None, judged: Judged) -> tuple[list[str], list[str]]:
+    n = len(judged.filled)
+    if champion is None:
+        return ["no_model"] * n, [NO_MODEL] * n
+    outcomes, reasons = ["scored"] * n, [""] * n
+    for row in np.flatnonzero(np.isnan(judged.scores.score)).tolist():
+        outcomes[row], reasons[row] = champion.why_not(judged, row)
+    return outcomes, reasons
+
+
+def _count(
+    outcomes: list[str],
+    champion: tuple[Slot | None, Judged],
+    challenger: tuple[Slot | None, Judged],
+) -> None:
+    for outcome, count in Tally(outcomes).items():
+        _PREDICTIONS.labels(outcome).inc(count)
+    score, against = champion[1].scores.score, challenger[1].scores.score
+    above = score > _threshold(champion[0])
+    _ANOMALOUS.inc(int(above.sum()))
+    if challenger[0] is None:
+        return
+    compared = ~np.isnan(score) & ~np.isnan(against)
+    whom = above + 2 * (against > _threshold(challenger[0]))
+    for label, count in zip(_BY_WHOM, np.bincount(whom[compared], minlength=4), strict=True):
+        _COMPARED.labels(label).inc(int(count))

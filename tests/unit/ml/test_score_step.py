@@ -9,10 +9,12 @@ import pytest
 from motorcade.fleet.avro import telemetry_schema
 from motorcade.fleet.catalogue import Catalogue
 from motorcade.fleet.errors import MotorcadeError, UnreachableError
+from motorcade.fleet.messages import ModelSlot
 from motorcade.fleet.predictions import PredictionAvro
 from motorcade.fleet.telemetry import TelemetryAvro, TelemetryColumns
-from motorcade.ml.autoencoder import Autoencoder
+from motorcade.ml.models.autoencoder import Autoencoder
 from motorcade.ml.scoring.records import TelemetryRecords
+from motorcade.ml.scoring.slot import Slot
 from motorcade.ml.scoring.step import ScoreStep
 
 from .telemetry import CATALOGUE, correlated
@@ -26,12 +28,17 @@ def step(lookup: Any = None) -> ScoreStep:
         raise MotorcadeError(f"no schema {number}")
 
     records = TelemetryRecords(CATALOGUE, TelemetryAvro(CATALOGUE, 1), lookup or nothing)
-    return ScoreStep(records, PREDICTIONS, "autoencoder")
+    return ScoreStep(records, PREDICTIONS)
+
+
+def live(one: ScoreStep, model: Autoencoder) -> ScoreStep:
+    one.live[ModelSlot.CHAMPION] = Slot(model, "", CATALOGUE, silence_ms=60_000)
+    return one
 
 
 def records(columns: TelemetryColumns, codec: TelemetryAvro = CODEC) -> list[Any]:
     return [
-        SimpleNamespace(key=vin, value=value, partition=n % 3, offset=100 + n)
+        SimpleNamespace(key=vin, value=value, partition=n % 3, offset=100 + n, timestamp=n)
         for n, (vin, value) in enumerate(
             zip(columns.vin.tolist(), codec.encode(columns), strict=True)
         )
@@ -50,8 +57,7 @@ def test_before_a_model_nothing_is_scored_and_the_reason_says_so() -> None:
 
 def test_a_prediction_carries_its_record_and_the_model(model: Autoencoder) -> None:
     columns = correlated(cars=4, messages=5)
-    one = step()
-    one.live = model
+    one = live(step(), model)
     source = records(columns)
     outputs = one.process(source)
     assert [(o.partition, o.source_offset, o.key) for o in outputs] == [
@@ -74,15 +80,13 @@ def test_records_that_are_no_telemetry_get_a_prediction_and_spoil_no_other(
     model: Autoencoder,
 ) -> None:
     source = records(correlated(cars=4, messages=2))
-    alone = step()
-    alone.live = model
+    alone = live(step(), model)
     expected = PREDICTIONS.decode([o.value for o in alone.process(source)]).score
     broken = [b"", b"hello", b"\0\0\0\0\1cut short", b"\0\0\0\0\x63unknown schema"]
     for row, value in enumerate(broken):
         source[row].value = value
     source[0].key = None
-    one = step()
-    one.live = model
+    one = live(step(), model)
     outputs = one.process(source)
     scores = PREDICTIONS.decode([o.value for o in outputs]).score
     assert np.isnan(scores[:4]).all()
@@ -105,8 +109,7 @@ def test_another_writers_schema_is_learnt_and_its_missing_signal_is_absent(
 
     columns = correlated(cars=4, messages=2, catalogue=older)
     mixed = records(columns, TelemetryAvro(older, 9)) + records(correlated(cars=2, messages=1))
-    one = step(lookup)
-    one.live = model
+    one = live(step(lookup), model)
     for _ in range(2):
         outputs = one.process(mixed)
     found = PREDICTIONS.decode([o.value for o in outputs])
