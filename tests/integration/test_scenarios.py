@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from motorcade.simulator.audit.verdict import Outcome
+from motorcade.fleet import topics
+from motorcade.simulator.audit.verdict import RECONNECT, Outcome
 from motorcade.simulator.report.document import Document, read
 from motorcade.simulator.scenarios.load import load_scenario, names
 from motorcade.stack import bringup
@@ -46,10 +47,16 @@ PLAYED: set[str] = set()
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StateFolder]:
-    """A farm of two brokers with everything behind it."""
+    """A farm of two brokers, which ask for TLS and passwords, with everything behind it."""
     folder = StateFolder(tmp_path_factory.mktemp("scenarios") / "state")
     options = StackOptions(
-        state=folder.path, broker="mosquitto", broker_nodes=2, cars=CARS, rate_per_s=200
+        state=folder.path,
+        broker="mosquitto",
+        broker_nodes=2,
+        broker_tls=True,
+        broker_login=True,
+        cars=CARS,
+        rate_per_s=200,
     )
     run_async(bringup.start(options, StackSettings()))
     yield folder
@@ -124,6 +131,43 @@ async def test_every_car_of_a_reconnect_storm_comes_back_with_what_it_measured(
     assert fleet.disconnects == CARS
     assert fleet.connects >= 2 * CARS
     assert fleet.recovered_s is not None
+
+
+async def test_cars_that_use_all_that_mqtt_has_come_back_from_a_drop_without_loss_and_in_order(
+    stack: StateFolder,
+) -> None:
+    cars, batch = 50, 4
+    finished = await play(
+        "steady",
+        stack,
+        f"fleet.cars={cars}",
+        "publish.payload=avro",
+        f"publish.batch={batch}",
+        "publish.interval_s=0.25",
+        "publish.topic_alias=true",
+        "mqtt.session_expiry_s=60",
+        "events=[{at: hold+3s, kind: drop}]",
+        f"thresholds.disconnects={cars}",
+        "stages.0.seconds=11s",
+    )
+    settings, verdict = finished.settings, finished.verdict
+    assert settings.mqtt_ca is not None
+    assert settings.mqtt_credentials is not None
+    fleet, accounts = verdict.fleet, verdict.accounts
+    assert (fleet.connected, fleet.disconnects) == (cars, cars)
+    assert verdict.latencies[RECONNECT].n == cars
+    assert accounts.sent == accounts.acknowledged == accounts.raw == accounts.refined > 20 * cars
+    assert accounts.raw_reordered == fleet.unsent == fleet.refused == fleet.buffer_dropped == 0
+
+    first, last = (
+        next(s for s in some if s.kafka and s.fleet)
+        for some in (finished.samples, finished.samples[::-1])
+    )
+    assert first.kafka is not None
+    assert last.kafka is not None
+    publishes = last.kafka.counts[topics.RAW] - first.kafka.counts[topics.RAW]
+    assert publishes < 1.5 * accounts.sent / batch
+    assert last.fleet["bytes_sent"] < 250 * accounts.sent  # the same sample as JSON is over 600
 
 
 async def test_a_killed_broker_node_loses_what_its_durability_excuses_and_no_more(
