@@ -6,7 +6,6 @@ import sys
 import time
 from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,7 +19,8 @@ from motorcade.fleet.settings import ProcessSettings
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from motorcade.ml.train import Progress, Trained
+    from motorcade.ml.training.checkpoints import Progress
+    from motorcade.ml.training.run import Request, Trained
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -28,68 +28,179 @@ app = typer.Typer(
     help="Learn a model from recorded telemetry, straight from Kafka, and make it live.",
 )
 
+#: What each model is, for people who have to choose.
+_MODELS = {
+    "autoencoder": "The anomaly of one message: a small network that reproduces healthy ones.",
+    "lstm-autoencoder": "The anomaly of a car's recent past: a network that reproduces windows.",
+    "forecaster": "Failure within the horizon, its kind, and remaining life, from windows.",
+    "boosted": "Baseline: boosted trees on statistics of windows; failures and remaining life.",
+    "pca": "Baseline: principal components, Hotelling's T² and Q.",
+    "mahalanobis": "Baseline: distance from the healthy mean.",
+    "demo-autoencoder": "The public streaming demo's autoencoder, as published.",
+    "demo-lstm": "The public streaming demo's LSTM, as published.",
+}
+
 _AGO = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-@app.callback()
-def group() -> None:
-    """Learn a model from recorded telemetry, straight from Kafka, and make it live."""
+Dataset = Annotated[
+    str,
+    typer.Option(
+        help="Name of a recorded data set; without it, what Kafka holds is recorded first, and the "
+        "model goes live at once."
+    ),
+]
+Since = Annotated[
+    str, typer.Option(help="First record: ingested this long ago (90s, 10m, 2h, 1d), or ISO.")
+]
+Until = Annotated[
+    str, typer.Option(help="Ingest time before which the last record came, likewise.")
+]
+Horizon = Annotated[
+    str,
+    typer.Option(
+        help="Event time before a trouble code in which a car is not healthy, and within which "
+        "failures are foretold."
+    ),
+]
+LifeCap = Annotated[
+    str, typer.Option(help="Remaining life is learnt up to this event time; else it is not.")
+]
+Rows = Annotated[int | None, typer.Option("--window", min=1, help="Samples in a window.")]
+Every = Annotated[
+    str, typer.Option(help="Event time of one sample; 0s: every message is a sample.")
+]
+MaxGap = Annotated[str, typer.Option(help="A longer silence begins a new window; event time.")]
+Epochs = Annotated[int | None, typer.Option(min=1, help="Most epochs; it stops early.")]
+Seed = Annotated[int, typer.Option(help="Of the split, the weights and the shuffling.")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="NAME=VALUE", help="batch, learning_rate, patience, or the model's own."
+    ),
+]
+Promote = Annotated[
+    str | None,
+    typer.Option(
+        help="auto: live if it beats the baselines and the champion on held-out cars; always; "
+        "never. Default: auto with --dataset, else always."
+    ),
+]
+MinimumRecords = Annotated[
+    int, typer.Option(min=1, help="Refuse to train on fewer usable records.")
+]
+Reader = Annotated[str, typer.Option(help="columnar or tensorflow-io.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")]
+ProgressJson = Annotated[
+    bool, typer.Option("--progress-json", help="Print progress as one JSON object a line.")
+]
 
 
-@app.command()
-def autoencoder(
-    since: Annotated[
-        str, typer.Option(help="First record: ingested this long ago (90s, 10m, 2h, 1d), or ISO.")
-    ] = "",
-    until: Annotated[
-        str, typer.Option(help="Ingest time before which the last record came, likewise.")
-    ] = "",
-    horizon: Annotated[
-        str,
-        typer.Option(help="Event time before a trouble code in which a car is not healthy."),
-    ] = "1d",
-    epochs: Annotated[int, typer.Option(min=1, help="Most epochs; it stops early.")] = 20,
-    seed: Annotated[int, typer.Option(help="Of the split, the weights and the shuffling.")] = 0,
-    minimum_records: Annotated[
-        int, typer.Option(min=1, help="Refuse to train on fewer usable records.")
-    ] = 1000,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
-    progress_json: Annotated[
-        bool, typer.Option("--progress-json", help="Print progress as one JSON object a line.")
-    ] = False,
-) -> None:
-    """Train the autoencoder on what healthy cars sent; the running scorer takes it over at once.
+def _model_command(model: str) -> None:
+    def command(
+        dataset: Dataset = "",
+        since: Since = "",
+        until: Until = "",
+        horizon: Horizon = "1d",
+        life_cap: LifeCap = "",
+        window: Rows = None,
+        every: Every = "",
+        max_gap: MaxGap = "",
+        epochs: Epochs = None,
+        seed: Seed = 0,
+        settings: Sets = None,
+        promote: Promote = None,
+        minimum_records: MinimumRecords = 1000,
+        reader: Reader = "columnar",
+        as_json: AsJson = False,
+        progress_json: ProgressJson = False,
+    ) -> None:
+        from motorcade.ml.training.assemble import Limits
+        from motorcade.ml.training.run import Request
 
-    It reads the recorded offset ranges of `telemetry` from Kafka, chooses its threshold on cars
-    that never trained it, stores model and manifest, and announces it on `models`.
+        now_ms = time.time_ns() // 1_000_000
+        if dataset and (since or until):
+            raise SettingsError(
+                "--since and --until say what to record; a data set is recorded already.",
+                "Leave them out, or leave --dataset out.",
+            )
+        chosen = promote or ("auto" if dataset else "always")
+        if chosen not in ("auto", "always", "never"):
+            raise SettingsError(f"--promote={promote!r} is none of auto, always, never.")
+        request = Request(
+            model=model,
+            dataset=dataset,
+            since_ms=moment_ms(since, now_ms, "--since"),
+            until_ms=moment_ms(until, now_ms, "--until"),
+            reader=reader,
+            horizon_ms=_span_ms(horizon, "--horizon"),
+            life_cap_ms=_span_ms(life_cap, "--life-cap") if life_cap else None,
+            rows=window,
+            every_ms=_span_ms(every, "--every") if every else None,
+            max_gap_ms=_span_ms(max_gap, "--max-gap") if max_gap else None,
+            epochs=epochs,
+            seed=seed,
+            settings=_settings(settings or []),
+            limits=Limits(records=minimum_records),
+            promote=chosen,  # type: ignore[arg-type]  # Typer knows no Literal
+        )
+        _train(request, as_json=as_json, progress_json=progress_json)
+
+    command.__doc__ = f"""{_MODELS[model]}
+
+    It reads recorded offset ranges of `telemetry` from Kafka, trains on some cars, chooses its
+    threshold on others, stores model and manifest, and writes curves and figures to MLflow.
+    Interrupted, the same command goes on from the last finished epoch.
 
     **Examples**
 
-    - `motorcade train autoencoder` on everything that Kafka holds
+    - `motorcade train {model}` on everything that Kafka holds
 
-    - `motorcade train autoencoder --since 10m` on the last ten minutes
+    - `motorcade train {model} --dataset week-1` on a recorded data set
 
-    **Next:** `motorcade logs score` shows the model going live.
-    """
-    from motorcade.ml.train import Request, train
+    - `motorcade train {model} --since 10m` on the last ten minutes
 
-    now_ms = time.time_ns() // 1_000_000
-    request = Request(
-        since_ms=moment_ms(since, now_ms, "--since"),
-        until_ms=moment_ms(until, now_ms, "--until"),
-        horizon_ms=round(_duration_s(horizon, "--horizon") * 1000),
-        epochs=epochs,
-        seed=seed,
-        minimum_records=minimum_records,
-    )
+    **Next:** `motorcade models list`, `motorcade logs score`."""
+    app.command(model)(command)
+
+
+for _name in _MODELS:
+    _model_command(_name)
+
+
+def _train(request: "Request", *, as_json: bool, progress_json: bool) -> None:
+    from motorcade.ml.training.run import train
+
     settings = ProcessSettings()
     if progress_json:
         trained = train(settings, request, _print_line)
     else:
         with _bars() as show:
             trained = train(settings, request, show)
-    _report(trained, settings.data_dir, as_json=as_json or progress_json)
+    _report(trained, settings, as_json=as_json or progress_json)
+
+
+def _span_ms(text: str, option: str) -> int:
+    return round(_duration_s(text, option) * 1000)
+
+
+def _settings(pairs: list[str]) -> dict[str, float | str]:
+    """Numbers where they are numbers.
+
+    Raises:
+        SettingsError: a pair has no "=".
+    """
+    found: dict[str, float | str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not name or not equals:
+            raise SettingsError(f"--set={pair!r} is not NAME=VALUE, such as learning_rate=0.001.")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            found[name] = value
+    return found
 
 
 def moment_ms(text: str, now_ms: int, option: str) -> int | None:
@@ -148,9 +259,11 @@ def _bars() -> "Iterator[Callable[[Progress], None]]":
         yield show
 
 
-def _report(trained: "Trained", data_dir: Path, *, as_json: bool) -> None:
-    manifest, announcement = trained
-    folder = data_dir / "models" / announcement.path
+def _report(trained: "Trained", settings: ProcessSettings, *, as_json: bool) -> None:
+    from motorcade.ml.training.tracking import address_of
+
+    manifest = trained.manifest
+    folder = settings.data_dir / "models" / manifest.name / str(manifest.version)
     if as_json:
         import msgspec
 
@@ -159,10 +272,14 @@ def _report(trained: "Trained", data_dir: Path, *, as_json: bool) -> None:
         return
     metrics, vehicles = manifest.metrics, manifest.origin.vehicles
     console = Console(stderr=True, soft_wrap=True)
+    median = metrics.get("held_back_median")
+    healthy = "" if median is None else f" (median of healthy messages {median:.2f})"
     console.print(
-        f"[bold]{manifest.name} {manifest.version}[/] is announced: threshold "
-        f"{manifest.threshold:.2f} (median of healthy messages {metrics['held_back_median']:.2f}), "
-        f"chosen on {vehicles['hold']} cars that never trained it; {vehicles['train']} did."
+        f"[bold]{manifest.name} {manifest.version}[/] is "
+        f"{'announced' if trained.announcement else 'stored, not announced'}: threshold "
+        f"{manifest.threshold:.2f}{healthy}, chosen on {vehicles['calibrate']} cars that never "
+        f"trained it; {vehicles['train']} did."
     )
     console.print(f"Stored in {folder}.")
+    console.print(f"Curves: mlflow ui --backend-store-uri {address_of(settings)}")
     console.print("Next: motorcade logs score · motorcade status")

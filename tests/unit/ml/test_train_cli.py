@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from motorcade.fleet.errors import SettingsError
-from motorcade.stack.train_cli import moment_ms
+from motorcade.ml.models.catalogue import ARCHITECTURES
+from motorcade.stack.train_cli import _settings, app, moment_ms
 
 NOW_MS = 1_770_000_000_000
 
@@ -38,3 +39,16 @@ def test_only_training_and_scoring_import_tensorflow() -> None:
         "sys.exit('tensorflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_architecture_has_its_command() -> None:
+    assert {command.name for command in app.registered_commands} == set(ARCHITECTURES)
+
+
+def test_a_setting_is_a_number_where_it_is_one() -> None:
+    assert _settings(["learning_rate=1e-3", "loss=huber"]) == {
+        "learning_rate": 0.001,
+        "loss": "huber",
+    }
+    with pytest.raises(SettingsError, match="--set='depth' is not NAME=VALUE"):
+        _settings(["depth"])
