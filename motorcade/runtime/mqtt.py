@@ -46,6 +46,7 @@ __all__ = [
     "MqttUntrusted",
     "MqttWindowFull",
     "Properties",
+    "Sent",
     "Tls",
     "Will",
 ]
@@ -159,29 +160,36 @@ class MqttSession(MqttLink):
             MqttWindowFull: the broker's receive-maximum is reached, or what was written piles up.
             MqttTooLarge: the packet exceeds the broker's maximum.
         """
+        block = packets.encode_properties(properties)
+        return self.send(Sent(topic.encode(), payload, retain, block), qos)
+
+    def send(self, message: Sent, qos: int) -> int:
+        """`publish` of what is encoded already, which is kept as it is until its PUBACK.
+
+        Raises:
+            As `publish`.
+        """
         connection = self._connection
         if connection is None or not self.connected:
             raise self._offline("publish")
         outbox = self._outbox
         if connection.congested or (qos and outbox.full):
             raise self._window_full()
-        aliases, name = self._aliases, topic.encode()
-        block = packets.encode_properties(properties)
+        aliases, topic, block = self._aliases, message.topic, message.properties
         packet_id = outbox.next_id() if qos else 0
-        if aliases is None:
-            packet = packets.publish(name, payload, packet_id, retain, block)
-        else:
-            short, longer = aliases.apply(name, block)
-            packet = packets.publish(short, payload, packet_id, retain, longer)
+        if aliases is not None:
+            topic, block = aliases.apply(topic, block)
+        packet = packets.publish(topic, message.payload, packet_id, message.retain, block)
         if 0 < self.maximum_packet_size < len(packet):
             raise MqttTooLarge(
-                f"{self.client_id}: a packet of {len(packet)} bytes on {topic} exceeds the "
-                f"maximum of {self.maximum_packet_size} bytes that {self.endpoint} takes."
+                f"{self.client_id}: a packet of {len(packet)} bytes on {message.topic.decode()} "
+                f"exceeds the maximum of {self.maximum_packet_size} bytes that {self.endpoint} "
+                "takes."
             )
         if aliases is not None:
-            aliases.sent(name)
+            aliases.sent(message.topic)
         if packet_id:
-            outbox.add(packet_id, Sent(name, payload, retain, block))
+            outbox.add(packet_id, message)
         connection.write(packet)
         return packet_id
 

@@ -1,12 +1,10 @@
 """What all cars of a worker share, and what a car has to say: the terms of a car's session."""
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-import msgspec
-
+from motorcade.runtime.mqtt import Sent
 from motorcade.runtime.mqtt_options import Access
 from motorcade.simulator.deliveries import Deliveries
 from motorcade.simulator.ledger import DtcRecord
@@ -24,7 +22,7 @@ class CarKit:
         access: how the broker is reached: TLS and credentials.
         sources: addresses that the connections to each endpoint take turns at.
         topic: name of a car's telemetry topic.
-        content_type: of telemetry.
+        properties: of telemetry, encoded.
         now_ms: the wall clock, milliseconds since 1970.
         consumed: whether somebody is to subscribe; a message without a subscriber comes again.
     """
@@ -39,7 +37,7 @@ class CarKit:
     access: Access
     sources: tuple[str | None, ...]
     topic: Callable[[str], str]
-    content_type: str
+    properties: bytes
     measures: Measures
     tally: Tally
     deliveries: Deliveries
@@ -47,7 +45,7 @@ class CarKit:
     consumed: bool = True
 
 
-class Telemetry(msgspec.Struct, gc=False):
+class Telemetry(Sent, gc=False):
     """Samples `first` to `last` of a boot on their way; `due` is that of the last.
 
     overtaken: refused for now, and a later message was accepted meanwhile.
@@ -56,16 +54,12 @@ class Telemetry(msgspec.Struct, gc=False):
     first: int
     last: int
     due: int
-    payload: bytes
     overtaken: bool = False
 
 
-class Other(msgspec.Struct, gc=False):
+class Other(Sent, gc=False):
     """A DTC, with its record, or an answer to a command; `said` is the wall clock in ms."""
 
-    topic: str
-    payload: bytes
-    properties: Mapping[str, Any]
     said: int
     dtc: DtcRecord | None = None
 

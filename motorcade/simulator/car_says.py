@@ -1,16 +1,15 @@
 """What a car says besides telemetry: its will, trouble codes, answers to commands."""
 
-from typing import Any
-
 from motorcade.fleet import messages, mqtt_topics
 from motorcade.runtime.mqtt import Will
-from motorcade.runtime.mqtt_packets import Properties
+from motorcade.runtime.mqtt_packets import Properties, encode_properties
 from motorcade.simulator.car_kit import Other
 from motorcade.simulator.ledger import DtcRecord
 from motorcade.simulator.orders import Orders
 
 JSON = "application/json"
 _JSON_PROPERTIES = {"content_type": JSON}
+_ENCODED = encode_properties(_JSON_PROPERTIES)
 
 
 def will(vin: str, offline: bytes) -> Will:
@@ -26,7 +25,7 @@ def trouble(record: DtcRecord, description: str) -> Other:
         one.vin, one.boot, one.code, one.kind, one.time, one.due, description
     )
     topic = mqtt_topics.topic(one.vin, mqtt_topics.DTC)
-    return Other(topic, messages.encode(dtc), _JSON_PROPERTIES, one.due, one)
+    return Other(topic.encode(), messages.encode(dtc), False, _ENCODED, one.due, one)
 
 
 def answer(orders: Orders, command: bytes, asked: Properties, now_ms: int) -> Other:
@@ -36,8 +35,8 @@ def answer(orders: Orders, command: bytes, asked: Properties, now_ms: int) -> Ot
         DecodeError: it is not a command.
     """
     response = orders.answer(messages.decode(messages.CommandRequest, command), now_ms)
-    extra: dict[str, Any] = dict(_JSON_PROPERTIES)
+    properties = _ENCODED
     if (correlation := asked.get("correlation_data")) is not None:
-        extra["correlation_data"] = correlation
+        properties = encode_properties({**_JSON_PROPERTIES, "correlation_data": correlation})
     topic = mqtt_topics.topic(response.vin, mqtt_topics.COMMAND_RESPONSE)
-    return Other(topic, messages.encode(response), extra, now_ms)
+    return Other(topic.encode(), messages.encode(response), False, properties, now_ms)

@@ -86,7 +86,7 @@ class CarSession:
         kit.tally.cars[self._endpoint][self._state] += 1
         self._parked = False
         self._orders: Orders | None = None
-        self._telemetry_topic = kit.topic(vin)
+        self._telemetry_topic = kit.topic(vin).encode()
         self._connection = 1
         self._hold: asyncio.TimerHandle | None = None
         self._offline_since = 0.0
@@ -182,7 +182,9 @@ class CarSession:
 
     def send(self, first: int, last: int, due: int, payload: bytes) -> None:
         """Send samples now, or keep them until that is possible."""
-        message = Telemetry(first, last, due, payload)
+        message = Telemetry(
+            self._telemetry_topic, payload, False, self._kit.properties, first, last, due
+        )
         if self._waiting:
             self._keep(message)
             self._flush()
@@ -223,23 +225,16 @@ class CarSession:
         if self._hold or len(self._on_wire) >= kit.in_flight or not session.connected:
             return False
         try:
-            if isinstance(message, Telemetry):
-                packet_id = session.publish(
-                    self._telemetry_topic,
-                    message.payload,
-                    qos=kit.qos,
-                    content_type=kit.content_type,
-                )
-                kit.deliveries.sent.noted += (self.number, message.first, message.last)
-                kit.measures.counts.bytes_sent += len(message.payload)
-            else:
-                packet_id = session.publish(message.topic, message.payload, **message.properties)
+            packet_id = session.send(message, kit.qos if isinstance(message, Telemetry) else 1)
         except (MqttWindowFull, MqttOffline):
             return False
         except MqttTooLarge as error:
             _log.warning("not sent: %s", error)
             self._refused(message)
             return True
+        if isinstance(message, Telemetry):
+            kit.deliveries.sent.noted += (self.number, message.first, message.last)
+            kit.measures.counts.bytes_sent += len(message.payload)
         if packet_id:
             self._on_wire[packet_id] = message
             kit.tally.in_flight += 1

@@ -18,6 +18,7 @@ import numpy as np
 from motorcade.fleet.arrays import Ints
 from motorcade.fleet.avro import TELEMETRY_SUBJECT
 from motorcade.runtime.mqtt_options import access
+from motorcade.runtime.mqtt_packets import encode_properties
 from motorcade.simulator import ledger, measures
 from motorcade.simulator.blocks import CarBlock, block_of
 from motorcade.simulator.breakdowns import Breakdowns
@@ -101,7 +102,7 @@ class WorkerFleet:
             access=access(settings),
             sources=source_addresses(settings.cars, settings.brokers, settings.source_addresses),
             topic=topic_of(settings.topic_template),
-            content_type=content_type_of(settings),
+            properties=encode_properties({"content_type": content_type_of(settings)}),
             measures=self._measures,
             tally=self._tally,
             deliveries=self._deliveries,
@@ -197,7 +198,7 @@ class WorkerFleet:
 
     async def _learn_schema(self) -> None:
         """Avro needs the id under which the registry holds the catalogue's schema."""
-        if self._kit.content_type == AvroPayload.content_type:
+        if content_type_of(self._settings) == AvroPayload.content_type:
             # 15 MB and a quarter of a second in every worker, so only where it is needed.
             from motorcade.runtime.registry import schema_id
 

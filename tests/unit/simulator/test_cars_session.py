@@ -10,7 +10,9 @@ import pytest
 
 from motorcade.fleet import messages
 from motorcade.fleet.messages import CommandRequest, VehicleStatus
+from motorcade.runtime.mqtt import Sent
 from motorcade.runtime.mqtt_options import Access
+from motorcade.runtime.mqtt_packets import encode_properties, parse_publish, publish
 from motorcade.simulator import car_session
 from motorcade.simulator.car_kit import CarKit
 from motorcade.simulator.car_session import CarSession
@@ -56,6 +58,11 @@ class FakeSession:
         if packet_id:
             self.unacknowledged.add(packet_id)
         return packet_id
+
+    def send(self, message: Sent, qos: int) -> int:
+        packet = publish(b"", b"", 0, False, message.properties)
+        properties = parse_publish(packet[0], packet[2:]).properties
+        return self.publish(message.topic.decode(), message.payload, qos=qos, **properties)
 
     def acknowledge(self, packet_ids: tuple[int, ...], generation: int) -> None:
         assert generation == self.generation
@@ -116,7 +123,7 @@ def car(monkeypatch: pytest.MonkeyPatch, measures: Measures) -> CarSession:
         access=Access(tls=None, credentials=None),
         sources=(None,),
         topic=topic_of(None),
-        content_type="application/json",
+        properties=encode_properties({"content_type": "application/json"}),
         measures=measures,
         tally=Tally(1),
         deliveries=deliveries,
