@@ -33,6 +33,8 @@ class Kafka:
         for record in source:
             self.log[record.topic, record.partition].append(record)
         self.committed: dict[int, int] = {}
+        #: What was noted with each commit.
+        self.notes: dict[int, str] = {}
         self.position: dict[int, int] = {}
         self.kill_at: tuple[int, bool] = (-1, False)
         self.requests = 0
@@ -74,8 +76,18 @@ class Kafka:
     def seek(self, tp: TopicPartition, offset: int) -> None:
         self.position[tp.partition] = offset
 
-    async def commit(self, offsets: dict[TopicPartition, int]) -> None:
-        self.change(lambda: self.committed.update({tp.partition: at for tp, at in offsets.items()}))
+    async def commit(self, offsets: dict[TopicPartition, int | tuple[int, str]]) -> None:
+        def write() -> None:
+            for tp, said in offsets.items():
+                at, note = said if isinstance(said, tuple) else (said, "")
+                self.committed[tp.partition], self.notes[tp.partition] = at, note
+
+        self.change(write)
+
+    async def commit_notes(
+        self, _client: object, wanted: list[TopicPartition]
+    ) -> dict[TopicPartition, str]:
+        return {tp: self.notes.get(tp.partition, "") for tp in wanted}
 
     async def tails(
         self, _settings: object, wanted: list[tuple[str, int]]
@@ -163,6 +175,7 @@ async def run_to_the_end(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop_module, "tails", kafka.tails)
         patch.setattr(loop_module, "records_before", kafka.records_before)
+        patch.setattr(loop_module, "commit_notes", kafka.commit_notes)
         for request, after in kills:
             kafka.kill_at = (kafka.requests + request, after)
             with contextlib.suppress(Killed):

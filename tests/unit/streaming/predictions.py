@@ -25,6 +25,8 @@ class FakeRecord(NamedTuple):
     key: bytes
     value: bytes
     headers: tuple[tuple[str, bytes], ...] = ()
+    #: Kafka's own time of it, milliseconds.
+    timestamp: int = 0
 
 
 def encode(
