@@ -39,8 +39,10 @@ def descend(
     watch: Watch,
     *,
     phase: str = "training",
+    optimizer: Any = None,
+    judged_by: Loss | None = None,
 ) -> Descent:
-    """Train a Keras model with Adam and keep the weights of its best epoch.
+    """Train a Keras model and keep the weights of its best epoch.
 
     The network keeps the weights of its last epoch; use those returned.
 
@@ -51,6 +53,8 @@ def descend(
         how: epochs, batch, learning rate, patience, seed.
         watch: told after every epoch; keeps a checkpoint of each.
         phase: name for the progress.
+        optimizer: a Keras optimizer; Adam where none is given.
+        judged_by: the loss on validation, where it differs from that of training.
 
     Raises:
         TrainingError: the loss stopped being a number, or there is nothing to learn from.
@@ -61,7 +65,7 @@ def descend(
             "Record more vehicles, or a longer time.",
         )
     tf = tensorflow()
-    optimizer = tf.keras.optimizers.Adam(how.learning_rate)
+    optimizer = optimizer or tf.keras.optimizers.Adam(how.learning_rate)
     optimizer.build(network.trainable_variables)
     signature = [tf.TensorSpec((None, *one.shape[1:]), one.dtype) for one in train]
 
@@ -74,7 +78,7 @@ def descend(
         optimizer.apply(tape.gradient(mean, variables), variables)
         return total, weight
 
-    measure = tf.function(loss, input_signature=signature)
+    measure = tf.function(judged_by or loss, input_signature=signature)
 
     def validation_loss() -> float:
         sums = np.zeros(2)
