@@ -18,6 +18,10 @@ ARCHITECTURES: dict[str, str] = {
     "forecaster": "forecaster:ARCHITECTURE",
     "demo-autoencoder": "demo_autoencoder:ARCHITECTURE",
     "demo-lstm": "demo_lstm:ARCHITECTURE",
+    "life-ridge": "remaining_life:RIDGE",
+    "life-trees": "remaining_life:TREES",
+    "life-kernel": "remaining_life:KERNEL",
+    "life-ensemble": "remaining_life:ENSEMBLE",
 }
 #: Trained beside every other model, because it has to beat them.
 BASELINES = ("pca", "mahalanobis", "boosted")

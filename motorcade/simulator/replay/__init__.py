@@ -1,0 +1,1 @@
+"""Recorded lives of machines, sent once from their first message to their failure."""
