@@ -1,0 +1,165 @@
+"""Training from a recorded data set on real Kafka: killed in the middle, it goes on; it is tracked.
+
+What is learnt is proven by tests/unit/ml; here the parts are joined by real topics and processes.
+"""
+
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from motorcade.fleet.avro import TELEMETRY_SUBJECT
+from motorcade.fleet.catalogue import load_catalogue
+from motorcade.fleet.settings import ProcessSettings
+from motorcade.fleet.telemetry import TelemetryAvro
+from motorcade.ml.announce import live
+from motorcade.ml.reading.recording import record_dataset
+from motorcade.ml.store import Manifest
+from motorcade.ml.training.run import Request, train
+from motorcade.runtime.registry import schema_id
+
+from .driven import DrivenFleet, TelemetryWriter
+from .servers import run_async
+
+CATALOGUE = load_catalogue()
+EPOCHS = 14
+
+
+@dataclass(frozen=True)
+class Place:
+    """A data folder with a recorded data set."""
+
+    settings: ProcessSettings
+    dataset: str
+
+    def command(self, *words: str) -> subprocess.Popen[str]:
+        settings = self.settings
+        environment = {
+            "MOTORCADE_KAFKA": settings.kafka,
+            "MOTORCADE_REGISTRY_URL": settings.registry_url,
+            "MOTORCADE_DATA_DIR": str(settings.data_dir),
+            "MOTORCADE_STATE": str(settings.data_dir / "no-stack"),
+        }
+        return subprocess.Popen(
+            [sys.executable, "-m", "motorcade.stack.cli", "train", *words],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+
+@pytest.fixture(scope="module")
+async def place(
+    kafka_topics: str, registry_schemas: str, tmp_path_factory: pytest.TempPathFactory
+) -> Place:
+    settings = ProcessSettings(
+        kafka=kafka_topics,
+        registry_url=registry_schemas,
+        data_dir=tmp_path_factory.mktemp("training"),
+    )
+    codec = TelemetryAvro(CATALOGUE, await schema_id(settings, CATALOGUE, TELEMETRY_SUBJECT))
+    before = time.time_ns() // 1_000_000
+    await TelemetryWriter(settings, codec).write(DrivenFleet(seed=21, cars=40).drive(60))
+    await _in_thread(record_dataset, settings, "drive-1", since_ms=before)
+    return Place(settings, "drive-1")
+
+
+async def _in_thread(call: Any, *args: Any, **more: Any) -> Any:
+    import asyncio
+
+    return await asyncio.to_thread(call, *args, **more)
+
+
+def lines_until(process: subprocess.Popen[str], phase: str, done: int) -> list[dict[str, Any]]:
+    """Progress up to the moment that a phase has come so far, or to the end."""
+    assert process.stdout is not None
+    found = []
+    for line in process.stdout:
+        found.append(json.loads(line))
+        if found[-1].get("phase") == phase and found[-1]["done"] >= done:
+            break
+    return found
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    with np.load(folder / "weights.npz") as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def test_a_training_that_is_killed_goes_on_and_ends_with_the_same_weights(place: Place) -> None:
+    words = (
+        "autoencoder",
+        "--dataset=drive-1",
+        "--promote=never",
+        f"--epochs={EPOCHS}",
+        f"--set=patience={EPOCHS}",
+        "--progress-json",
+    )
+    first = place.command(*words)
+    lines_until(first, "training", 5)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    assert not (place.settings.data_dir / "models").exists()
+
+    second = place.command(*words)
+    out, err = second.communicate(timeout=180)
+    assert second.returncode == 0, err
+    told = [json.loads(line) for line in out.splitlines()]
+    epochs = [one["done"] for one in told if one.get("phase") == "training"]
+    assert 5 <= epochs[0] < EPOCHS
+    manifest = told[-1]["trained"]
+    assert manifest["metrics"]["epochs"] == EPOCHS
+    assert not list((place.settings.data_dir / "training").iterdir())
+
+    elsewhere = place.settings.model_copy(
+        update={"data_dir": place.settings.data_dir / "uninterrupted"}
+    )
+    (elsewhere.data_dir / "datasets").mkdir(parents=True)
+    record = place.settings.data_dir / "datasets" / "drive-1.json"
+    (elsewhere.data_dir / "datasets" / "drive-1.json").write_bytes(record.read_bytes())
+    request = Request(
+        dataset="drive-1", promote="never", epochs=EPOCHS, settings={"patience": float(EPOCHS)}
+    )
+    whole = train(elsewhere, request, lambda _: None)
+    expected = weights(elsewhere.data_dir / "models" / "autoencoder" / "1")
+    found = weights(Path(manifest["folder"]))
+    assert found.keys() == expected.keys()
+    assert all(np.array_equal(found[name], expected[name]) for name in expected)
+    assert whole.manifest.threshold == manifest["threshold"]
+    assert whole.announcement is None
+
+
+def test_a_training_is_tracked_with_its_curves_and_its_version_registered(place: Place) -> None:
+    folder = place.settings.data_dir / "mlflow"
+    with sqlite3.connect(folder / "mlflow.db") as database:
+        assert ("drive-1",) in database.execute("select name from experiments").fetchall()
+        steps = database.execute(
+            "select count(*) from metrics where key = 'curve/validation_loss'"
+        ).fetchone()
+        assert steps == (EPOCHS,)
+        parameters = dict(database.execute("select key, value from params").fetchall())
+        assert parameters["dataset"] == "drive-1"
+        versions = database.execute("select name, version from model_versions").fetchall()
+        assert versions == [("autoencoder", 1)]
+    (manifest,) = folder.glob("artifacts/*/artifacts/model/manifest.json")
+    assert msgspec.json.decode(manifest.read_bytes(), type=Manifest).origin.dataset == "drive-1"
+
+
+@pytest.mark.parametrize("model", ["pca"])
+def test_a_baseline_learns_from_the_same_data_set_and_can_go_live(place: Place, model: str) -> None:
+    request = Request(model=model, dataset="drive-1", promote="always")
+    trained = train(place.settings, request, lambda _: None)
+    assert trained.announcement is not None
+    standing = run_async(live(place.settings))
+    assert [(one.name, one.version) for one in standing.values()] == [(model, 1)]
+    assert trained.manifest.threshold > 0
