@@ -1,8 +1,9 @@
 """One client program, watched from outside: CPU and memory at each word it says."""
 
+import json
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -47,6 +48,10 @@ class Figures:
     sent: int
     acknowledged: int
     message_cpu_us: float
+    #: Of that, what the kernel spends for the process.
+    message_system_us: float
+    #: CPU of its parts while it published, of a program that says so.
+    parts_us: dict[str, float] = field(default_factory=dict)
 
 
 class _Program:
@@ -83,6 +88,9 @@ class _Program:
         times = self._watched.cpu_times()
         return float(times.user + times.system)
 
+    def system_s(self) -> float:
+        return float(self._watched.cpu_times().system)
+
     def rss_bytes(self) -> int:
         return int(self._watched.memory_info().rss)
 
@@ -95,8 +103,14 @@ class _Program:
             self._process.wait(10)
 
 
-def measure(command: list[str], load: Load, most: int, log: Path) -> Figures:
+def measure(
+    command: list[str], load: Load, most: int, log: Path, *, profiled: bool = False
+) -> Figures:
     """Run a client program from start to end.
+
+    Args:
+        most: clients that it is given at most.
+        profiled: it says `parts JSON` before `published`.
 
     Raises:
         StackError: it ended early, or connected or acknowledged less than it was told.
@@ -114,10 +128,11 @@ def measure(command: list[str], load: Load, most: int, log: Path) -> Figures:
         cpu = program.cpu_s()
         time.sleep(_SETTLE_S)
         idle = (program.cpu_s() - cpu) / _SETTLE_S
-        cpu = program.cpu_s()
+        cpu, system = program.cpu_s(), program.system_s()
         program.go_on()
+        parts = json.loads(program.hear("parts")[0]) if profiled else {}
         sent, acknowledged = map(int, program.hear("published"))
-        message_cpu = program.cpu_s() - cpu
+        message_cpu, message_system = program.cpu_s() - cpu, program.system_s() - system
         if acknowledged < sent or sent == 0:
             raise StackError(f"{acknowledged} of {sent} messages were acknowledged")
         return Figures(
@@ -129,6 +144,8 @@ def measure(command: list[str], load: Load, most: int, log: Path) -> Figures:
             sent=sent,
             acknowledged=acknowledged,
             message_cpu_us=1e6 * message_cpu / sent,
+            message_system_us=1e6 * message_system / sent,
+            parts_us=parts,
         )
     finally:
         program.end()

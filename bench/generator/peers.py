@@ -30,8 +30,13 @@ class Peer:
     most: int = 1 << 30
 
 
+def client(name: str) -> list[str]:
+    """The command of a program of ours, by its file's name."""
+    return [sys.executable, str(_HERE / "clients" / f"{name}.py")]
+
+
 def _python(name: str) -> Callable[[], list[str]]:
-    return lambda: [sys.executable, str(_HERE / "clients" / f"{name}.py")]
+    return lambda: client(name)
 
 
 def _mqttjs() -> list[str]:

@@ -37,6 +37,29 @@ def test_our_cars_and_the_floor_are_measured_on_one_broker(tmp_path: Path) -> No
     assert "×1.0" in done.stdout
 
 
+@pytest.mark.skipif(find() is None, reason="mosquitto is not installed")
+def test_a_profile_shares_out_the_cost_of_a_message(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            *(sys.executable, BENCH, "--profile"),
+            *("--clients", "100", "--seconds", "2", "--interval", "0.2"),
+            *("--json", tmp_path / "figures.json"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    parts = figures["parts_us"]
+    assert len(parts) == 8
+    assert all(us > 0 for us in parts.values()), parts
+    assert figures["cars"]["message_cpu_us"] > figures["floor"]["message_cpu_us"]
+    assert 0 < figures["cars"]["message_system_us"] < figures["cars"]["message_cpu_us"]
+    assert "TCP on loopback" in done.stdout
+
+
 def test_a_missing_tool_is_said_in_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BENCH))
     monkeypatch.setenv("PATH", "/nowhere")

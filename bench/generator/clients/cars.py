@@ -6,7 +6,7 @@ as in a run. Payloads are the cars' own, about 600 bytes.
 
 import asyncio
 import tempfile
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 import uvloop
@@ -18,7 +18,8 @@ from motorcade.simulator.settings import SimulatorSettings
 from motorcade.simulator.worker_fleet import WorkerFleet
 
 
-async def main(folder: Path) -> None:
+async def main(folder: Path, watch: AbstractContextManager[None]) -> None:
+    """Play what the bench orders; the messages' part of it within `watch`."""
     order = Order.read()
     loop = asyncio.get_running_loop()
     settings = SimulatorSettings(
@@ -51,13 +52,14 @@ async def main(folder: Path) -> None:
     say("connected", loop.time() - began)
     await asyncio.to_thread(wait)
     before = state()["sent"]
-    fleet.begin_event(Pace(interval_s=order.interval_s), 0)
-    await asyncio.sleep(order.seconds)
-    fleet.begin_event(Pace(interval_s=100_000), 0)
-    for _ in range(100):
-        await asyncio.sleep(0.1)
-        if state()["in_flight"] == 0:
-            break
+    with watch:
+        fleet.begin_event(Pace(interval_s=order.interval_s), 0)
+        await asyncio.sleep(order.seconds)
+        fleet.begin_event(Pace(interval_s=100_000), 0)
+        for _ in range(100):
+            await asyncio.sleep(0.1)
+            if state()["in_flight"] == 0:
+                break
     sent = state()["sent"] - before
     acknowledged = state()["acked"] if order.qos else state()["sent"]
     say("published", sent, acknowledged - before)
@@ -67,5 +69,6 @@ async def main(folder: Path) -> None:
         await running
 
 
-with tempfile.TemporaryDirectory() as folder:
-    uvloop.run(main(Path(folder)))
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        uvloop.run(main(Path(folder), nullcontext()))
