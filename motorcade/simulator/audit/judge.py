@@ -228,6 +228,8 @@ def _below(
     if limit is not None:
         if value is None:
             observed = "nothing observed"
+        elif math.isinf(value):
+            observed = "never"
         else:
-            observed = f"{value:,.3g}{unit}" if math.isfinite(value) else "never"
+            observed = f"{value:,.0f}{unit}" if value >= 100 else f"{value:.3g}{unit}"
         yield Check(name, observed, f"≤ {limit:g}{unit}", value is not None and value <= limit, gen)

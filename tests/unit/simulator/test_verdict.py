@@ -268,6 +268,19 @@ def test_a_figure_that_was_not_observed_breaks_its_limit() -> None:
     assert broken(judge(none, Limits())) == ["due → Kafka p99"]
 
 
+@pytest.mark.parametrize(
+    ("p99", "shown"), [(1298.4, "1,298 ms"), (41.26, "41.3 ms"), (0.126, "0.126 ms")]
+)
+def test_a_latency_is_shown_as_people_read_it(p99: float, shown: str) -> None:
+    one = Latency(9, p99, p99, p99, p99, p99, p99, p99)
+    [check] = [
+        check
+        for check in judge(findings(latencies={DUE_TO_KAFKA: one}), Limits()).checks
+        if check.name == "due → Kafka p99"
+    ]
+    assert check.observed == shown
+
+
 def test_latencies_are_those_of_the_histogram() -> None:
     histogram = new_histogram()
     record(histogram, [float(ms) for ms in range(1, 10_001)])

@@ -148,3 +148,11 @@ def test_a_stretch_without_kafka_or_acknowledgements_observes_neither() -> None:
     }
     assert window.observed(RATE)["refused_connects"] == 10  # cars that never got in
     assert math.isnan(window.load().acked)
+
+
+def test_behind_somebody_elses_kafka_no_lag_is_observed_rather_than_none() -> None:
+    looks = [look(s, lag=0) for s in range(5)]
+    samples = [replace(s, kafka=replace(s.kafka, lag={})) for s in looks if s.kafka is not None]
+    assert "lag_s" not in Window(samples, qos=1).observed(RATE)
+    away = replace(looks[-1], kafka=None)
+    assert Window([*looks[:-1], away], qos=1).observed(RATE)["lag_s"] == math.inf
