@@ -36,6 +36,10 @@ _MODELS = {
     "boosted": "Baseline: boosted trees on statistics of windows; failures and remaining life.",
     "pca": "Baseline: principal components, Hotelling's T² and Q.",
     "mahalanobis": "Baseline: distance from the healthy mean.",
+    "life-ensemble": "Remaining life from a car's whole boot: the mean of kernel and trees.",
+    "life-kernel": "Remaining life from a car's whole boot: kernel ridge regression.",
+    "life-trees": "Baseline: remaining life from a car's whole boot by boosted trees.",
+    "life-ridge": "Baseline: remaining life from a car's whole boot by ridge regression.",
     "demo-autoencoder": "The public streaming demo's autoencoder, as published.",
     "demo-lstm": "The public streaming demo's LSTM, as published.",
 }

@@ -5,7 +5,7 @@ from typing import cast
 
 from motorcade.fleet.catalogue import Catalogue
 from motorcade.ml.errors import ModelRefusedError, TrainingError
-from motorcade.ml.models.base import Architecture, Model
+from motorcade.ml.models.base import Architecture, Model, Objective
 from motorcade.ml.store import Manifest, Weights
 
 #: "module:ATTRIBUTE" below this package.
@@ -23,8 +23,9 @@ ARCHITECTURES: dict[str, str] = {
     "life-kernel": "remaining_life:KERNEL",
     "life-ensemble": "remaining_life:ENSEMBLE",
 }
-#: Trained beside every other model, because it has to beat them.
-BASELINES = ("pca", "mahalanobis", "boosted")
+#: Trained beside every other model of an objective, because it has to beat them.
+_ANOMALY_BASELINES = ("pca", "mahalanobis", "boosted")
+_LIFE_BASELINES = ("life-ridge", "life-trees")
 
 
 def architecture(name: str) -> Architecture:
@@ -39,6 +40,20 @@ def architecture(name: str) -> Architecture:
         )
     module, attribute = ARCHITECTURES[name].split(":")
     return cast(Architecture, getattr(import_module(f"{__package__}.{module}"), attribute))
+
+
+def baselines_of(objective: Objective, *, life: bool) -> tuple[str, ...]:
+    """The baselines that a model has to beat.
+
+    Anomalies and failures are judged alike, by what they announce.
+
+    Args:
+        objective: of the model.
+        life: whether remaining life is asked for.
+    """
+    if objective == "life":
+        return _LIFE_BASELINES
+    return _ANOMALY_BASELINES + (_LIFE_BASELINES if life and objective == "failure" else ())
 
 
 def load_model(manifest: Manifest, weights: Weights, catalogue: Catalogue) -> Model:

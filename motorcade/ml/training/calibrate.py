@@ -61,8 +61,7 @@ def score_healthy(
         healthy = failures.healthy(columns.vin, columns.boot, columns.time, horizon_ms)
         for model, state, parts in zip(models, states, found, strict=True):
             windows = state.push(columns, features, healthy)
-            if not len(windows):
-                continue
+            windows = windows.take(windows.filled >= model.manifest.least_filled)
             score = model.score(windows.values).score
             known = np.isfinite(score)
             parts.append(Scored(score[known], windows.vin[known], windows.time[known]))

@@ -9,6 +9,7 @@ import msgspec
 
 from motorcade.fleet.catalogue import Catalogue
 from motorcade.fleet.telemetry import TelemetryColumns
+from motorcade.ml.errors import TrainingError
 from motorcade.ml.labels.failures import Failures
 from motorcade.ml.models.base import Architecture, FitOptions, Learnt, Model, Watch
 from motorcade.ml.store import FORMAT, Manifest, Origin, Weights
@@ -36,11 +37,14 @@ class Task(NamedTuple):
     window: WindowSpec
     how: FitOptions
     watch: Watch
+    #: Left out, with a word, where the data cannot teach it.
+    optional: bool = False
 
 
 class Candidate(NamedTuple):
     """A trained model with its threshold; its version is yet to be given."""
 
+    task: Task
     manifest: Manifest
     weights: Weights
     model: Model
@@ -70,7 +74,8 @@ def learn(
         tell: told of all progress.
 
     Returns:
-        A candidate per task; version, data set and ranges of its manifest are to be completed.
+        A candidate per task, less the optional ones that the data cannot teach; version, data set
+        and ranges of its manifest are to be completed.
 
     Raises:
         TrainingError: the data cannot teach a model; the message says what is missing.
@@ -86,10 +91,13 @@ def learn(
         seed=plan.seed,
         limits=plan.limits,
     )
-    fitted = [_fit(task, assembled, plan, catalogue) for task in tasks]
-    models = [model for _, model in fitted]
+    fitted = [
+        (task, *found)
+        for task in tasks
+        if (found := _fitted(task, assembled, plan, catalogue, tell)) is not None
+    ]
     scored = score_healthy(
-        models,
+        [model for _, _, model in fitted],
         catalogue,
         _counted(batches, total, tell, "calibrating"),
         failures,
@@ -97,7 +105,7 @@ def learn(
         plan.horizon_ms,
     )
     candidates = []
-    for task, (learnt, model), scores in zip(tasks, fitted, scored, strict=True):
+    for (task, learnt, model), scores in zip(fitted, scored, strict=True):
         chosen = choose(scores, learnt.fields.get("threshold"))
         manifest = msgspec.structs.replace(
             model.manifest,
@@ -105,13 +113,32 @@ def learn(
             metrics=model.manifest.metrics | chosen.metrics,
         )
         final = task.architecture.load(manifest, learnt.weights, catalogue)
-        candidates.append(Candidate(manifest, learnt.weights, final, learnt.curves))
+        candidates.append(Candidate(task, manifest, learnt.weights, final, learnt.curves))
     return candidates
 
 
-def _fit(
-    task: Task, assembled: Assembled, plan: Plan, catalogue: Catalogue
-) -> tuple[Learnt, Model]:
+def _fitted(
+    task: Task,
+    assembled: Assembled,
+    plan: Plan,
+    catalogue: Catalogue,
+    tell: Callable[[Progress], None],
+) -> tuple[Learnt, Model] | None:
+    try:
+        return fit(task, assembled, plan, catalogue)
+    except TrainingError as error:
+        if not task.optional:
+            raise
+        tell(Progress(f"{task.architecture.name} left out", 1, 1, error.what))
+        return None
+
+
+def fit(task: Task, assembled: Assembled, plan: Plan, catalogue: Catalogue) -> tuple[Learnt, Model]:
+    """Fit one model on what was assembled; its threshold is the architecture's own, or 1.
+
+    Raises:
+        TrainingError: the data cannot teach it.
+    """
     data = assembled.data[task.window]
     learnt = task.architecture.fit(data, task.how, task.watch)
     n = len(catalogue.features)

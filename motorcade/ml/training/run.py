@@ -16,7 +16,7 @@ from motorcade.ml.errors import TrainingError
 from motorcade.ml.labels.failures import Failures
 from motorcade.ml.labels.split import by_vehicle
 from motorcade.ml.models.base import Architecture, FitOptions
-from motorcade.ml.models.catalogue import BASELINES, architecture
+from motorcade.ml.models.catalogue import architecture, baselines_of
 from motorcade.ml.reading.reader import open_reader
 from motorcade.ml.reading.recording import record_dataset, trouble_codes
 from motorcade.ml.reading.records import DatasetRecord, DatasetStore
@@ -108,10 +108,7 @@ def train(
         plan,
         progress,
     )
-    stored = [
-        _store(store, task, candidate, record)
-        for task, candidate in zip(tasks, candidates, strict=True)
-    ]
+    stored = [_store(store, candidate, record) for candidate in candidates]
     first = stored[0]
     live = request.promote == "always"
     if live:
@@ -159,7 +156,7 @@ def _missing_baselines(
         return []
     return [
         architecture(name)
-        for name in BASELINES
+        for name in baselines_of(wanted.objective, life=request.life_cap_ms is not None)
         if store.newest(name, lambda manifest: _is_of(manifest, record, plan)) is None
     ]
 
@@ -204,7 +201,8 @@ def _task(
         how=how,
         plan=plan,
     )
-    return Task(wanted, window, how, Checkpoint(folder, progress, "" if asked else wanted.name))
+    checkpoint = Checkpoint(folder, progress, "" if asked else wanted.name)
+    return Task(wanted, window, how, checkpoint, optional=not asked)
 
 
 def _options(request: Request) -> FitOptions:
@@ -225,7 +223,8 @@ def _options(request: Request) -> FitOptions:
     return FitOptions(**known, seed=request.seed, extra=extra)
 
 
-def _store(store: ModelStore, task: Task, candidate: Candidate, record: DatasetRecord) -> _Stored:
+def _store(store: ModelStore, candidate: Candidate, record: DatasetRecord) -> _Stored:
+    task = candidate.task
     manifest = msgspec.structs.replace(
         candidate.manifest,
         version=store.next_version(candidate.manifest.name),
