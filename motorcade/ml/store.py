@@ -129,6 +129,26 @@ class ModelStore:
                 return manifest
         return None
 
+    def names(self) -> list[str]:
+        """Models that have a folder, sorted."""
+        return sorted(one.name for one in self.root.iterdir()) if self.root.is_dir() else []
+
+    def announcement(self, name: str, version: int, announced: int) -> ModelAnnouncement:
+        """What to announce of a stored version, as its files are now.
+
+        Raises:
+            ModelRefusedError: there is no such version.
+        """
+        path = f"{name}/{version}"
+        try:
+            text = (self.root / path / MANIFEST).read_bytes()
+        except OSError as error:
+            raise ModelRefusedError(
+                f"There is no model {name} {version} in {self.root}.",
+                "motorcade models list shows what there is.",
+            ) from error
+        return ModelAnnouncement(name, version, path, _sha256(text), announced)
+
     def write(self, manifest: Manifest, weights: Weights, announced: int) -> ModelAnnouncement:
         """Store a model: its folder appears complete, by one rename.
 
@@ -166,13 +186,7 @@ class ModelStore:
                 f"The model cannot be stored as {target}: {error.strerror}.",
                 "If that version exists already, train again.",
             ) from error
-        return ModelAnnouncement(
-            name=manifest.name,
-            version=manifest.version,
-            path=f"{manifest.name}/{manifest.version}",
-            manifest_sha256=_sha256(text),
-            announced=announced,
-        )
+        return self.announcement(manifest.name, manifest.version, announced)
 
     def write_comparison(self, name: str, version: int, comparison: dict[str, Any]) -> Path:
         """Keep with a stored model what it was compared with; returns the file."""
