@@ -16,6 +16,8 @@ from motorcade.fleet.arrays import Floats, Ints
 from motorcade.ml.features import Scale
 from motorcade.ml.windows import Floats32
 
+#: Samples of a boot before which no remaining life is told: as many as its beginning takes.
+FEWEST = 30
 #: Windows that are worked on together, so that the arrays in between stay small.
 _CHUNK = 512
 
@@ -35,9 +37,9 @@ class History:
     """
 
     scale: Scale
-    fade: float = 0.1
+    fade: float = 0.15
     late: int = 20
-    early: int = 30
+    early: int = FEWEST
 
     @property
     def columns(self) -> int:

@@ -25,6 +25,7 @@ from motorcade.stack import (
     dlq_cli,
     generate_cli,
     processes,
+    replay_cli,
     scenarios_cli,
     show,
     sizing_cli,
@@ -351,5 +352,6 @@ app.add_typer(
 app.add_typer(dlq_cli.app, name="dlq", callback=joined, help=dlq_cli.app.info.help)
 app.add_typer(dataset_cli.app, name="dataset", callback=joined, help=dataset_cli.app.info.help)
 app.add_typer(train_cli.app, name="train", callback=joined, help=train_cli.app.info.help)
+app.add_typer(replay_cli.app, name="replay")
 app.add_typer(bench_cli.app, name="bench")
 app.add_typer(scenarios_cli.app, name="scenarios")

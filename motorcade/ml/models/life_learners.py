@@ -12,6 +12,7 @@ import numpy as np
 
 from motorcade.fleet.arrays import Floats
 from motorcade.ml.errors import ModelRefusedError, TrainingError
+from motorcade.ml.history import FEWEST
 from motorcade.ml.models.base import FitOptions
 from motorcade.ml.models.trees import Forest
 from motorcade.ml.store import Weights
@@ -24,9 +25,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Settings of the learners and of the columns, from `--set NAME=VALUE`."""
 
     #: Samples and weights of the columns, see `History`.
-    fade: float = 0.1
+    fade: float = 0.15
     late: int = 20
-    early: int = 30
+    early: int = FEWEST
     #: Width of the kernel: exp(-gamma · |distance|² / columns).
     gamma: float = 0.6
     #: Weight of the coefficients' squares, of the kernel and of the plain ridge.
@@ -35,11 +36,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     #: Rows that the kernel keeps at most; they stand for the others.
     support: int = 4000
     #: Of the boosted trees.
-    trees: int = 100
+    trees: int = 120
     leaves: int = 15
     rate: float = 0.08
     leaf_examples: int = 20
     l2: float = 1.0
+    #: Share of the columns that a question of the trees may choose from.
+    columns: float = 0.5
 
     @classmethod
     def of(cls, how: FitOptions) -> "Settings":
@@ -151,6 +154,7 @@ def _learn_trees(
         max_leaf_nodes=settings.leaves,
         min_samples_leaf=settings.leaf_examples,
         l2_regularization=settings.l2,
+        max_features=settings.columns,
         early_stopping=False,
         random_state=seed,
     )

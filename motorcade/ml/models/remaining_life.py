@@ -12,7 +12,7 @@ import numpy as np
 from motorcade.fleet.catalogue import Catalogue
 from motorcade.ml.errors import ModelRefusedError, TrainingError
 from motorcade.ml.features import Scale, scale_of
-from motorcade.ml.history import History
+from motorcade.ml.history import FEWEST, History
 from motorcade.ml.models.base import (
     Examples,
     FitOptions,
@@ -27,9 +27,6 @@ from motorcade.ml.models.quadratic import largest
 from motorcade.ml.models.reconstruction import probe, refuse_unless_finite
 from motorcade.ml.store import Manifest, Weights
 from motorcade.ml.windows import Floats32, WindowSpec
-
-#: Samples that a window must hold: as many as a beginning takes.
-_FEWEST = 30
 
 
 class RemainingLifeArchitecture:
@@ -86,7 +83,7 @@ class RemainingLifeArchitecture:
             "learnt": scale.learnt.tolist(),
             "residual": np.ones(len(scale.names)).tolist(),
             "kinds": list(part.kinds) if len(part.kinds) == 1 else [],
-            "minimum_filled": min(_FEWEST, data.window.rows),
+            "minimum_filled": min(FEWEST, data.window.rows),
             # Life ends within the horizon: what the score is then.
             "threshold": max(0.5, 1 - data.horizon_ms / cap_ms),
             "extra": {
@@ -159,7 +156,7 @@ class RemainingLife:
 def _usable(part: Examples, cap_ms: int) -> Examples:
     """Examples whose remaining life is known up to the cap, with samples enough."""
     seen = np.isfinite(part.next_failure_ms) | (part.observed_ms >= cap_ms)
-    enough = part.windows.filled >= min(_FEWEST, part.windows.values.shape[1])
+    enough = part.windows.filled >= min(FEWEST, part.windows.values.shape[1])
     return part.take(seen & enough & ~part.after_failure)
 
 

@@ -1,0 +1,1 @@
+"""Public benchmarks through the project's own pipeline: sent, learnt from the topic, judged."""
