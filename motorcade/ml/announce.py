@@ -34,10 +34,17 @@ class Change(NamedTuple):
     announcement: ModelAnnouncement | None
 
 
-async def announce(settings: ProcessSettings, announcement: ModelAnnouncement) -> ModelAnnouncement:
+async def announce(
+    settings: ProcessSettings, announcement: ModelAnnouncement, *, first: bool = False
+) -> ModelAnnouncement:
     """Make a model live in its slot; returns when all in-sync replicas have it.
 
     Where it does not say what it replaces, that is what is live now.
+
+    Args:
+        settings: of the process.
+        announcement: names a stored model and a slot.
+        first: nothing was live before it, whatever is now.
 
     Returns:
         The announcement as it was written.
@@ -45,7 +52,7 @@ async def announce(settings: ProcessSettings, announcement: ModelAnnouncement) -
     Raises:
         UnreachableError: Kafka does not answer.
     """
-    if announcement.replaces is None:
+    if announcement.replaces is None and not first:
         standing = (await live(settings)).get(announcement.slot)
         if standing is not None and _place(standing) != _place(announcement):
             announcement = msgspec.structs.replace(announcement, replaces=reference(standing))

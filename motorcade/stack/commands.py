@@ -24,6 +24,7 @@ from motorcade.stack import (
     dataset_cli,
     dlq_cli,
     generate_cli,
+    models_cli,
     processes,
     replay_cli,
     scenarios_cli,
@@ -352,6 +353,7 @@ app.add_typer(
 app.add_typer(dlq_cli.app, name="dlq", callback=joined, help=dlq_cli.app.info.help)
 app.add_typer(dataset_cli.app, name="dataset", callback=joined, help=dataset_cli.app.info.help)
 app.add_typer(train_cli.app, name="train", callback=joined, help=train_cli.app.info.help)
+app.add_typer(models_cli.app, name="models", callback=joined, help=models_cli.app.info.help)
 app.add_typer(replay_cli.app, name="replay")
 app.add_typer(bench_cli.app, name="bench")
 app.add_typer(scenarios_cli.app, name="scenarios")
