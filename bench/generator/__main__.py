@@ -7,7 +7,7 @@ Each client program is one process that connects N clients to the same mosquitto
 each publish once an interval. CPU and memory are read from the kernel. A peer whose tools are
 missing says so in its row; those of other languages are installed and built below
 ~/.cache/motorcade/bench. With --profile: where the CPU time of a car's message goes, by part,
-beside the bare protocol.
+beside the bare protocol and cars whose order is scattered over memory.
 """
 
 import argparse

@@ -15,23 +15,25 @@ _PARTS = {
     "puback": "PUBACK taken in",
     "reports": "histograms, reports, ledger",
 }
+_UNWATCHED = {
+    "cars": "Motorcade's cars",
+    "scattered_cars": "the same, due in random order",
+    "floor": "bare asyncio protocol (floor)",
+}
 _REST = "read: epoll, TCP, uvloop; ledger file"
 
 
 def breakdown(load: Load, folder: Path) -> tuple[dict[str, Figures], dict[str, float]]:
-    """Measure the floor and the cars, and the cars once more while they are watched.
+    """Measure the cars, in order and scattered, and the floor; then the cars while watched.
 
     Returns:
-        The figures of "floor" and "cars", and microseconds a message of each part, with the rest.
+        The figures of those programs, and microseconds a message of each part, with the rest.
 
     Raises:
         StackError: a program failed.
     """
     most = load.clients
-    plain = {
-        name: measure(client(name), load, most, folder / f"{name}.log")
-        for name in ("floor", "cars")
-    }
+    plain = {name: measure(client(name), load, most, folder / f"{name}.log") for name in _UNWATCHED}
     watched = measure(
         client("profiled_cars"), load, most, folder / "profiled_cars.log", profiled=True
     )
@@ -42,14 +44,14 @@ def breakdown(load: Load, folder: Path) -> tuple[dict[str, Figures], dict[str, f
 
 
 def breakdown_table(plain: dict[str, Figures], parts: dict[str, float]) -> str:
-    """The parts with their sum, and both programs unwatched."""
+    """The parts with their sum, and the programs that were not watched."""
     whole = sum(parts.values())
     width = max(map(len, parts)) + 2
     lines = [f"{'part of a message':<{width}}  CPU/message  share"]
     lines += [f"{title:<{width}}  {us:8.1f} µs  {us / whole:5.0%}" for title, us in parts.items()]
     lines.append(f"{'together':<{width}}  {whole:8.1f} µs")
     lines += ["", f"{'not watched':<{width}}  CPU/message         user    system"]
-    for name, title in (("cars", "Motorcade's cars"), ("floor", "bare asyncio protocol (floor)")):
+    for name, title in _UNWATCHED.items():
         found = plain[name]
         user = found.message_cpu_us - found.message_system_us
         lines.append(

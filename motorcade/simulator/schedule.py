@@ -18,9 +18,9 @@ class Schedule:
     sends it, and none is left out: otherwise a slow generator would hide its own delay
     (coordinated omission).
 
-    Neighbours in the fleet are due one after another: what lies side by side in memory, here and
-    in the broker, is then used together, which halves what a message costs. Their groups take
-    turns over the interval in van der Corput's order, so a part of the fleet spreads over it, too.
+    Neighbours in the fleet are due one after another: what lies side by side in memory, here, in
+    the kernel and in the broker, is then used together (docs/profile.md). Their groups take turns
+    over the interval in van der Corput's order, so a part of the fleet spreads over it, too.
 
     Args:
         interval_ms: time between two messages of a car.
