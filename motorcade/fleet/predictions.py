@@ -1,7 +1,7 @@
 """Predictions in columns: what the scorer writes and alerts, twin and audit read."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -47,18 +47,19 @@ class PredictionColumns:
 
     def take(self, rows: Ints | Bools) -> "PredictionColumns":
         """The rows given by index or by boolean mask."""
-        found = {field.name: getattr(self, field.name) for field in fields(self)}
-        return PredictionColumns(
-            **{name: None if value is None else value[rows] for name, value in found.items()}
+        found: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(
+            self, **{name: value[rows] for name, value in found.items() if value is not None}
         )
 
     @classmethod
     def joined(cls, parts: "Sequence[PredictionColumns]") -> "PredictionColumns":
         """One batch of several that have the same columns; at least one."""
         names = [field.name for field in fields(cls) if getattr(parts[0], field.name) is not None]
-        return cls(
-            **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
-        )
+        found: dict[str, Any] = {
+            name: np.concatenate([getattr(part, name) for part in parts]) for name in names
+        }
+        return replace(parts[0], **found)
 
 
 _FLOAT_BYTES = 4
