@@ -20,6 +20,8 @@ from motorcade.ml.errors import RangeError
 BATCH = 2000
 #: A Kafka that sends nothing for this long is reported as unreachable.
 _SILENCE_S = 30.0
+#: A batch is not full where offsets are no records: longest wait for the rest of it.
+_WAIT_S = 0.2
 _REQUEST_S = 10.0
 _ELECTING = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
 
@@ -148,9 +150,14 @@ def values_of(client: Any, one: OffsetRange, batch: int) -> Iterator[Values]:
     """
     client.assign([TopicPartition(one.topic, one.partition, one.start)])
     position = one.start
+    heard = time.monotonic()
     while position < one.end:
-        messages = client.consume(min(batch, one.end - position), _SILENCE_S)
-        if not messages:
+        messages = client.consume(min(batch, one.end - position), _WAIT_S)
+        if messages:
+            heard = time.monotonic()
+        elif time.monotonic() - heard < _SILENCE_S:
+            continue
+        else:
             raise UnreachableError(
                 f"Kafka sent nothing of {one.topic}[{one.partition}] from offset {position} on "
                 f"for {_SILENCE_S:.0f} s.",

@@ -12,6 +12,7 @@ Same records, same order as `ColumnarReader`, with what that client needs for it
   record, whose offset is asked for beforehand.
 - It asks for nothing at all when `stop` is `start + 1`: a range of one record is read by the
   operation for streams, which begins at an offset and has no end.
+- A consumer is kept for the life of the process unless it is given a name and destroyed by it.
 - Settings are strings "name=value" that must not hold another "=", are dropped silently where
   unknown, and are logged with their values: none of ours is a secret.
 - It cannot read from Kafka 4 and later, which no longer know the requests it makes, and would wait
@@ -24,6 +25,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from uuid import uuid4
 
 from aiokafka.conn import create_conn
 from aiokafka.errors import KafkaError
@@ -112,31 +114,46 @@ class TensorflowReader:
 
     def _pieces(self, ops: Any, one: OffsetRange, last: int) -> Iterator[list[bytes]]:
         """Values from the range's start to its record at offset `last`, piece by piece."""
+        tf = tensorflow()
         try:
             consumer = ops.io_kafka_readable_init(
-                one.topic, one.partition, offset=one.start, metadata=self._configuration()
+                one.topic,
+                one.partition,
+                offset=one.start,
+                metadata=self._configuration(),
+                # Else TensorFlow keeps it, connected, for the rest of the process.
+                shared_name=f"motorcade-{uuid4().hex}",
             )
-            if one.start == last:
-                yield _values(ops.io_kafka_readable_next(consumer, 0))[:1]
-                return
-            begin, before = one.start, None
-            while before is None or begin < last:
-                end = min(begin + self._piece, last + 1)
-                values = _values(ops.io_kafka_readable_read(consumer, start=begin, stop=end))
-                if before is not None and values[:1] != [before]:
-                    raise RangeError(
-                        f"{one.topic}[{one.partition}] changed at offset {begin} while it was "
-                        "being read.",
-                        "Was the topic made anew, or its records deleted?",
-                    )
-                yield values if before is None else values[1:]
-                begin, before = end - 1, values[-1]
-        except tensorflow().errors.OpError as error:
+            try:
+                if one.start == last:
+                    yield _values(ops.io_kafka_readable_next(consumer, 0))[:1]
+                else:
+                    yield from self._overlapping(ops, consumer, one, last)
+            finally:
+                tf.raw_ops.DestroyResourceOp(resource=consumer)
+        except tf.errors.OpError as error:
             raise UnreachableError(
                 f"tensorflow-io cannot read {one.topic}[{one.partition}] from Kafka at "
                 f"{self._settings.kafka}: {error.message}.",
                 _REMEDY,
             ) from error
+
+    def _overlapping(
+        self, ops: Any, consumer: Any, one: OffsetRange, last: int
+    ) -> Iterator[list[bytes]]:
+        """As `_pieces`, of a range of two offsets or more."""
+        begin, before = one.start, None
+        while begin < last:
+            end = min(begin + self._piece, last + 1)
+            values = _values(ops.io_kafka_readable_read(consumer, start=begin, stop=end))
+            if before is not None and values[:1] != [before]:
+                raise RangeError(
+                    f"{one.topic}[{one.partition}] changed at offset {begin} while it was "
+                    "being read.",
+                    "Was the topic made anew, or its records deleted?",
+                )
+            yield values if before is None else values[1:]
+            begin, before = end - 1, values[-1]
 
     def _configuration(self) -> list[str]:
         """Settings of librdkafka as tensorflow-io takes them."""
