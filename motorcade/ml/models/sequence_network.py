@@ -21,6 +21,13 @@ class Shape(msgspec.Struct, frozen=True):
     kinds: int
     #: The remaining life: 1, or 0 for no such head.
     life: int
+    #: Latest samples that the steps are made of; 0: all of the window.
+    recent: int = 0
+    #: Samples of the window's beginning: how far each signal has moved from their mean is told
+    #: beside its value, because vehicles differ from the first message on; 0: it is not told.
+    early: int = 0
+    #: Whether a step tells how many samples there were before it: 1, or 0 for not.
+    age: int = 0
     #: Samples that are averaged into a step; fewer where they are absent.
     pool: int = 5
     #: Channels of the convolution over three steps; 0: none.
@@ -51,17 +58,29 @@ def build(shape: Shape) -> Any:
     values = keras.Input((shape.rows, shape.features), name="values")
     present = keras.Input((shape.rows, shape.features), name="present")
     noisy = layers.GaussianNoise(shape.noise, name="noise")(values) * present
+    recent = min(shape.recent or shape.rows, shape.rows)
     # Windows fill from the end: the first step is the one that may be short.
-    short = -shape.rows % shape.pool
-    steps = (shape.rows + short) // shape.pool
+    short = -recent % shape.pool
+    steps = (recent + short) // shape.pool
 
     def summed(rows: Any) -> Any:
-        padded = ops.pad(rows, [[0, 0], [short, 0], [0, 0]])
-        return ops.sum(ops.reshape(padded, (-1, steps, shape.pool, shape.features)), axis=2)
+        padded = ops.pad(rows[:, -recent:], [[0, 0], [short, 0], [0, 0]])
+        return ops.sum(ops.reshape(padded, (-1, steps, shape.pool, rows.shape[2])), axis=2)
 
     count = summed(present)
-    means = summed(noisy) / ops.maximum(count, 1.0)
-    sequence = ops.concatenate([means, count / shape.pool], axis=2)
+    divisor = ops.maximum(count, 1.0)
+    channels = [summed(noisy) / divisor, count / shape.pool]
+    # 1, 2, … from the window's first message on.
+    begun = ops.minimum(ops.cumsum(ops.max(present, axis=2, keepdims=True), axis=1), 1.0)
+    number = ops.cumsum(begun, axis=1)
+    if shape.early:
+        first = present * ops.cast(number <= shape.early, "float32")
+        total = ops.sum(noisy * first, axis=1, keepdims=True)
+        beginning = total / ops.maximum(ops.sum(first, axis=1, keepdims=True), 1.0)
+        channels.append(summed((noisy - beginning) * present) / divisor)
+    if shape.age:
+        channels.append(summed(number) / (shape.pool * shape.rows))
+    sequence = ops.concatenate(channels, axis=2)
     outputs = [_member(keras, shape, sequence, f"member_{n}") for n in range(shape.members)]
     return keras.Model([values, present], ops.stack(outputs, axis=1))
 
