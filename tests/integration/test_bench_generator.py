@@ -56,7 +56,7 @@ def test_a_profile_shares_out_the_cost_of_a_message(tmp_path: Path) -> None:
     assert len(parts) == 8
     assert all(us > 0 for us in parts.values()), parts
     assert figures["cars"]["message_cpu_us"] > figures["floor"]["message_cpu_us"]
-    assert 0 < figures["cars"]["message_system_us"] < figures["cars"]["message_cpu_us"]
+    assert figures["cars"]["message_system_us"] < figures["cars"]["message_cpu_us"]
     assert "TCP on loopback" in done.stdout
 
 

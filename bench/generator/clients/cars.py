@@ -17,6 +17,9 @@ from motorcade.simulator.fleet_plan import plan_of
 from motorcade.simulator.settings import SimulatorSettings
 from motorcade.simulator.worker_fleet import WorkerFleet
 
+#: Longer than any tick of a fleet, so that it has taken its new pace.
+_SETTLE_S = 0.5
+
 
 async def main(folder: Path, watch: AbstractContextManager[None]) -> None:
     """Play what the bench orders; the messages' part of it within `watch`."""
@@ -56,8 +59,9 @@ async def main(folder: Path, watch: AbstractContextManager[None]) -> None:
         fleet.begin_event(Pace(interval_s=order.interval_s), 0)
         await asyncio.sleep(order.seconds)
         fleet.begin_event(Pace(interval_s=100_000), 0)
-        for _ in range(100):
-            await asyncio.sleep(0.1)
+        for _ in range(20):
+            await asyncio.sleep(_SETTLE_S)
+            fleet.write_ledger()  # and with it a report of this moment
             if state()["in_flight"] == 0:
                 break
     sent = state()["sent"] - before
