@@ -291,7 +291,7 @@ class LoadRun:
         servers = () if aim.state is None else aim.state.servers
         happenings = [r.happening for r in recoveries]
         asked = disturber.asked_restarts(self.scenario.events)
-        asked += followed(aim.keeper.restarts(), happenings, servers)
+        asked += followed(aim.keeper.restarts(), happenings, servers, samples)
         surroundings = Surroundings(
             durability=aim.broker.durability,
             broker_drops=last.drops,
