@@ -31,13 +31,12 @@ from motorcade.ml.models.boosting import (
 from motorcade.ml.models.reconstruction import probe, refuse_unless_finite
 from motorcade.ml.models.tabular import (
     HOUR_MS,
+    Deviations,
     coverage_of,
     fields_of,
     learn_statistics,
     life_sample,
     load_statistics,
-    no_signals,
-    signals_of,
 )
 from motorcade.ml.models.trees import Forest
 from motorcade.ml.store import Manifest, Weights
@@ -47,7 +46,7 @@ NAME = "boosted"
 #: Probability below which nothing else is asked: neither kind, nor life, nor contributions.
 SUSPICIOUS = 0.01
 #: Iterations of the trees that tell kinds apart.
-_KIND_TREES = 40
+_KIND_TREES = 75
 #: Examples of a kind below which it is not told apart.
 _FEW = 40
 
@@ -91,7 +90,7 @@ class BoostedArchitecture:
                 _kind_sample(part, rows, ill, kinds)
                 for part, rows, ill in zip(parts, columns, doomed, strict=True)
             )
-            few = Settings(trees=_KIND_TREES, leaves=8, depth=5, leaf_examples=20, rate=0.1)
+            few = Settings(trees=_KIND_TREES, leaves=10, depth=5, leaf_examples=20, rate=0.1)
             model = HistGradientBoostingClassifier(**options(few, data.seed))
             told = grow(model, few, (train, validate), cross_entropy, watch, "kinds")
             weights |= told.forest.weights("kind")
@@ -109,7 +108,7 @@ class BoostedArchitecture:
         sigmoid = calibration.Sigmoid.fitted(raw, failed, held.weight)
         limit = calibration.threshold(sigmoid.log_odds(raw), held, data.horizon_ms)
         fields = {
-            **fields_of(statistics),
+            **fields_of(statistics, data),
             "kinds": kinds,
             "threshold": float(calibration.probability(np.array(limit))),
         }
@@ -137,6 +136,7 @@ class Boosted:
         self._statistics = load_statistics(manifest, weights, catalogue)
         columns = self._statistics.columns
         self._failing = Forest.from_weights(weights, "failure", columns)
+        self._deviations = Deviations(self._statistics, np.array(manifest.residual))
         self._sigmoid = _sigmoid(manifest)
         self._kinds = self._life = None
         if len(manifest.kinds) > 1:
@@ -163,7 +163,6 @@ class Boosted:
         n = len(values)
         kind = np.full(n, -1, dtype=np.int64)
         life = np.full(n, float(self.manifest.life_cap_ms or np.nan))
-        top, share = no_signals(n, values.shape[2])
         rows = np.flatnonzero(probability >= SUSPICIOUS)
         if len(rows):
             asked = columns[rows]
@@ -171,7 +170,7 @@ class Boosted:
             if self._life is not None:
                 life[rows] = self._life.predict(asked)[:, 0] * HOUR_MS
                 np.clip(life, 0.0, self.manifest.life_cap_ms, out=life)
-            top[rows], share[rows] = signals_of(self._failing.contributions(asked), values.shape[2])
+        top, share = self._deviations.of(values, rows)
         unknown = coverage < self.manifest.minimum_coverage
         probability[unknown] = life[unknown] = np.nan
         kind[unknown] = -1

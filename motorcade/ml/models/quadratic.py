@@ -83,14 +83,12 @@ class Gaps:
             inputs: (n, features) standardised, 0 where absent.
             present: (n, features).
         """
-        codes = np.packbits(present, axis=1)
-        names = codes.view(f"V{codes.shape[1]}").ravel() if len(codes) else codes
         whole = inputs.copy()
         gaps = np.flatnonzero(~present.all(axis=1))
-        unique, first, which = np.unique(names[gaps], return_index=True, return_inverse=True)
-        for number, name in enumerate(unique):
-            rows = gaps[which == number]
-            whole[rows] = inputs[rows] @ self._filling(name.tobytes(), present[gaps[first[number]]])
+        codes, which = np.unique(np.packbits(present[gaps], axis=1), axis=0, return_inverse=True)
+        for number, code in enumerate(codes):
+            rows = gaps[which.ravel() == number]
+            whole[rows] = inputs[rows] @ self._filling(code.tobytes(), present[rows[0]])
         return whole
 
     def _filling(self, name: bytes, present: Bools) -> Floats:

@@ -1,6 +1,7 @@
 """What models on window statistics share: learning and loading them, and naming signals."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from motorcade.fleet.arrays import Floats, Ints
 from motorcade.fleet.catalogue import Catalogue
 from motorcade.ml.errors import ModelRefusedError
 from motorcade.ml.features import Scale, scale_of
-from motorcade.ml.models.base import TOP, Examples, TrainingData, Watch
+from motorcade.ml.models.base import Examples, TrainingData, Watch
 from motorcade.ml.models.boosting import Sample
 from motorcade.ml.models.quadratic import largest
 from motorcade.ml.store import Manifest, Weights
@@ -17,6 +18,8 @@ from motorcade.ml.window_statistics import WindowStatistics
 from motorcade.ml.windows import Floats32
 
 HOUR_MS = 3_600_000.0
+#: Spread of a residual that is explained without rest, standardised.
+_LEAST = 1e-4
 
 
 def learn_statistics(data: TrainingData, names: Sequence[str], watch: Watch) -> WindowStatistics:
@@ -29,14 +32,15 @@ def learn_statistics(data: TrainingData, names: Sequence[str], watch: Watch) -> 
     return statistics
 
 
-def fields_of(statistics: WindowStatistics) -> dict[str, Any]:
-    """The manifest's fields."""
+def fields_of(statistics: WindowStatistics, data: TrainingData) -> dict[str, Any]:
+    """The manifest's fields; the residuals' spread is that of cars that did not train."""
     scale = statistics.scale
+    healthy = data.validate.windows.values[data.validate.healthy(data.horizon_ms)]
     return {
         "mean": scale.mean.tolist(),
         "std": scale.std.tolist(),
         "learnt": scale.learnt.tolist(),
-        "residual": np.ones(len(scale.names)).tolist(),
+        "residual": _spread(statistics, healthy).tolist(),
         "extra": {"statistics": list(statistics.statistics)},
     }
 
@@ -70,17 +74,31 @@ def coverage_of(scale: Scale, windows: Floats32) -> Floats:
     return scale.coverage(np.isfinite(windows[:, -1]) & scale.learnt)
 
 
-def no_signals(n: int, features: int) -> tuple[Ints, Floats]:
-    """(top, share) of n windows to which no signal contributes."""
-    most = min(TOP, features)
-    return np.tile(np.arange(most), (n, 1)), np.zeros((n, most))
+class Deviations:
+    """Which signals stray from what the others let expect: the contributions of these models.
 
-
-def signals_of(contributions: Floats, features: int) -> tuple[Ints, Floats]:
-    """(top, share) of the signals that raised a prediction.
-
-    Args:
-        contributions: (n, columns), column c about signal c modulo features.
+    Trees that read a residual may blame a signal for what another does to its expectation. In
+    units of the healthy spread, however, the largest residual is that of the signal that strays:
+    the others' are smaller by their partial correlation with it.
     """
-    by_signal = contributions.reshape(len(contributions), -1, features).sum(axis=1)
-    return largest(np.maximum(by_signal, 0.0))
+
+    def __init__(self, statistics: WindowStatistics, residual: Floats) -> None:
+        self._statistics = replace(statistics, statistics=("residual_rms",))
+        self._residual = residual
+
+    def of(self, windows: Floats32, rows: Ints) -> tuple[Ints, Floats]:
+        """(top, share) of n windows; the shares are 0 but for the rows that are asked for."""
+        n, _, features = windows.shape
+        parts = np.zeros((n, features))
+        strays = self._statistics.of(windows[rows]) / self._residual
+        parts[rows] = np.nan_to_num(strays) ** 2
+        return largest(parts)
+
+
+def _spread(statistics: WindowStatistics, windows: Floats32) -> Floats:
+    """Root mean square of each signal's residual in healthy windows, shape (features,)."""
+    found = replace(statistics, statistics=("residual_rms",)).of(windows).astype(np.float64)
+    present = np.isfinite(found)
+    squares = np.where(present, found, 0.0) ** 2
+    spread: Floats = np.sqrt(squares.sum(axis=0) / np.maximum(present.sum(axis=0), 1))
+    return np.maximum(spread, _LEAST)

@@ -4,7 +4,6 @@ A model file holds numbers only, so the trees are kept as columns of nodes, and 
 trees of a batch at once. scikit-learn's predictions are the reference (tests compare the two).
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from motorcade.fleet.arrays import Floats, Ints
+from motorcade.fleet.arrays import Floats
 from motorcade.ml.errors import ModelRefusedError
 from motorcade.ml.store import Weights
 from motorcade.ml.windows import Floats32
@@ -38,7 +37,7 @@ class Forest:
 
     feature: (nodes,) column that a node asks. threshold: (nodes,) float32. child: (nodes,) the
     first child, a leaf names itself. missing_first: (nodes,) 1 where an absent value goes to the
-    first child. value: (nodes,) what a leaf adds; what a node's rows get in the mean, elsewhere.
+    first child. value: (nodes,) what a leaf adds, 0 elsewhere.
     roots: (trees,), tree t adds to output t modulo outputs. baseline: (outputs,).
     """
 
@@ -118,40 +117,8 @@ class Forest:
             out[first : first + step] = values.sum(axis=1)
         return out + self.baseline
 
-    def contributions(self, rows: Floats32, output: int | Ints = 0) -> Floats:
-        """How much each column moved the prediction of each row, shape (n, columns).
-
-        What a question changes is the difference between the means on both sides of it, given to
-        the column that was asked (Saabas, "Interpreting random forests", 2014). With the means of
-        the roots and the baseline the contributions sum up to the prediction.
-
-        Args:
-            output: which one, the same for all rows or one for each, shape (n,).
-        """
-        n, width = rows.shape
-        trees = np.arange(len(self.roots))
-        flat = np.zeros(n * width)
-        step = max(1, _CHUNK // len(self.roots))
-        wanted = np.broadcast_to(np.asarray(output), (n,))
-        for first in range(0, n, step):
-            part = rows[first : first + step]
-            of = trees % self.outputs == wanted[first : first + step, None]
-            start = (np.arange(first, first + len(part)) * width)[:, None]
-            for here, after in self._steps(part):
-                moved = (self.value[after] - self.value[here]) * of
-                place = start + self.feature[here]
-                flat += np.bincount(place.ravel(), moved.ravel(), minlength=n * width)
-        return flat.reshape(n, width)
-
     def _walk(self, rows: Floats32) -> NDArray[np.int32]:
         """The leaf of each row in each tree, shape (n, trees)."""
-        here = np.broadcast_to(self.roots, (len(rows), len(self.roots)))
-        for _, after in self._steps(rows):
-            here = after
-        return here
-
-    def _steps(self, rows: Floats32) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32]]]:
-        """Nodes before and after each question, both (n, trees); at a leaf both are the leaf."""
         doubled = _doubled(rows)
         start = (np.arange(len(rows), dtype=np.int32) * doubled.shape[1])[:, None]
         values = doubled.ravel()
@@ -159,9 +126,8 @@ class Forest:
         here = np.broadcast_to(self.roots, (len(rows), len(self.roots)))
         for _ in range(self.depth):
             asked = values.take(start + column.take(here))
-            after = first_child.take(here) + (asked > threshold.take(here))
-            yield here, after
-            here = after
+            here = first_child.take(here) + (asked > threshold.take(here))
+        return here
 
     @cached_property
     def _tables(self) -> _Tables:
@@ -223,12 +189,6 @@ def _ordered(nodes: NDArray[Any]) -> tuple[NDArray[Any], ...]:
     leaf = tree["is_leaf"] > 0
     child = np.where(leaf, np.arange(len(tree)), place[np.where(leaf, 0, tree["left"])])
     value = np.where(leaf, tree["value"], 0.0)
-    count = np.where(leaf, tree["count"], 0).astype(np.float64)
-    for node in range(len(tree) - 1, -1, -1):
-        if not leaf[node]:
-            pair = slice(child[node], child[node] + 2)
-            count[node] = count[pair].sum()
-            value[node] = np.average(value[pair], weights=np.maximum(count[pair], 1e-9))
     return tree["feature_idx"], tree["num_threshold"], child, tree["missing_go_to_left"], value
 
 
