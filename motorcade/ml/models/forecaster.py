@@ -27,7 +27,7 @@ from motorcade.ml.models.forecast import OFFSETS, SLOPES, Forecast, outputs_of
 from motorcade.ml.models.gradient import descend
 from motorcade.ml.models.kinds import any_kind, errors_of, scalings_of
 from motorcade.ml.models.reconstruction import standardise
-from motorcade.ml.models.sequence_network import Shape, build
+from motorcade.ml.models.sequence_network import POOL, Shape, build
 from motorcade.ml.store import Manifest, Weights
 from motorcade.ml.windows import Floats32, WindowSpec
 
@@ -138,28 +138,26 @@ def _shape(data: TrainingData, extra: dict[str, float | str]) -> Shape:
         raise TrainingError(
             "Remaining life needs a cap, up to which it is told.", "Say it: --life-cap."
         )
-    free = {field for field in Shape.__struct_fields__ if field not in _DECIDED}
+    free = sorted(set(Shape.__struct_fields__) - set(_DECIDED))
     for name, value in settings.items():
-        if name not in free or not isinstance(value, int | float):
+        if name not in free:
             raise TrainingError(
                 f"The {NAME} has no setting {name}={value}.",
-                f"Numbers: {', '.join(sorted(free))}; heads: {', '.join(get_args(Heads))}.",
+                f"There are: {', '.join(free)}; and heads: {', '.join(get_args(Heads))}.",
             )
     rows = data.window.rows
-    numbers = {"pool": 5} | {
-        name: float(value) if name == "noise" else int(value) for name, value in settings.items()
+    wanted = {
+        "pool": min(POOL, rows),
+        **settings,
+        "rows": rows,
+        "features": len(data.catalogue.features),
+        "kinds": len(data.train.kinds) if heads != "life" else 0,
+        "life": int(heads in ("life", "both") or (heads == "auto" and bool(data.life_cap_ms))),
     }
-    numbers["pool"] = min(int(numbers["pool"]), rows)
     try:
-        return Shape(
-            rows=rows,
-            features=len(data.catalogue.features),
-            kinds=len(data.train.kinds) if heads != "life" else 0,
-            life=int(heads in ("life", "both") or (heads == "auto" and bool(data.life_cap_ms))),
-            **cast(dict[str, Any], numbers),
-        )
+        return msgspec.convert(wanted, Shape, strict=False)
     except msgspec.ValidationError as error:
-        raise TrainingError(f"The {NAME} cannot be built: {error}.") from error
+        raise TrainingError(f"The {NAME} cannot be built so: {error}.") from error
 
 
 _DECIDED = ("rows", "features", "kinds", "life")

@@ -5,41 +5,47 @@ the recurrent layer takes a fifth of the steps. On turbofan validation engines i
 network that saw the single samples (docs/decisions.md).
 """
 
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
 from motorcade.ml.engine import tensorflow
 
+#: Samples in a step, unless said otherwise.
+POOL = 5
+_Some: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
+_None: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=10_000)]
+_OneOrNone: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=1)]
+
 
 class Shape(msgspec.Struct, frozen=True):
     """What a network is built from; one with the same shape has the same weights by name."""
 
-    rows: int
-    features: int
+    rows: _Some
+    features: _Some
     #: Log-odds of a failure within the horizon: how many kinds; 0: no such head.
-    kinds: int
+    kinds: _None
     #: The remaining life: 1, or 0 for no such head.
-    life: int
+    life: _OneOrNone
     #: Latest samples that the steps are made of; 0: all of the window.
-    recent: int = 0
+    recent: _None = 0
     #: Samples of the window's beginning: how far each signal has moved from their mean is told
     #: beside its value, because vehicles differ from the first message on; 0: it is not told.
-    early: int = 0
+    early: _None = 0
     #: Whether a step tells how many samples there were before it: 1, or 0 for not.
-    age: int = 0
+    age: _OneOrNone = 0
     #: Samples that are averaged into a step; fewer where they are absent.
-    pool: int = 5
+    pool: _Some = POOL
     #: Channels of the convolution over three steps; 0: none.
-    filters: int = 32
+    filters: _None = 32
     #: Of the GRU.
-    units: int = 32
+    units: _Some = 32
     #: Of the layer before the heads.
-    hidden: int = 16
+    hidden: _Some = 16
     #: Networks side by side, that differ in their first weights and are averaged.
-    members: int = 1
+    members: _Some = 1
     #: Of Gaussian noise on standardised samples while training, against learning by heart.
-    noise: float = 0.5
+    noise: Annotated[float, msgspec.Meta(ge=0, le=10)] = 0.5
 
     @property
     def outputs(self) -> int:

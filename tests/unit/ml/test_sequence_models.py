@@ -261,6 +261,8 @@ def test_remaining_life_can_be_learnt_alone(wear: TrainingData, unseen: Examples
         ({"heads": "tails"}, "no heads 'tails'"),
         ({"layers": 3}, "no setting layers=3"),
         ({"rows": 3}, "no setting rows=3"),
+        ({"pool": 0}, "cannot be built so: Expected `int` >= 1"),
+        ({"units": "many"}, "cannot be built so: Expected `int`, got `str`"),
     ],
 )
 def test_a_setting_that_does_not_exist_is_named(
