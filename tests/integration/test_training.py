@@ -105,11 +105,18 @@ def test_a_training_that_is_killed_goes_on_and_ends_with_the_same_weights(place:
         f"--set=patience={EPOCHS}",
         "--progress-json",
     )
+    request = Request(
+        dataset="drive-1", promote="never", epochs=EPOCHS, settings={"patience": float(EPOCHS)}
+    )
+    whole = train(place.settings, request, lambda _: None)
+    assert whole.announcement is None
+    models = place.settings.data_dir / "models" / "autoencoder"
+
     first = place.command(*words)
     lines_until(first, "training", 5)
     first.send_signal(signal.SIGKILL)
     first.wait()
-    assert not (place.settings.data_dir / "models").exists()
+    assert [one.name for one in models.iterdir()] == ["1"]
 
     second = place.command(*words)
     out, err = second.communicate(timeout=180)
@@ -121,22 +128,11 @@ def test_a_training_that_is_killed_goes_on_and_ends_with_the_same_weights(place:
     assert manifest["metrics"]["epochs"] == EPOCHS
     assert not list((place.settings.data_dir / "training").iterdir())
 
-    elsewhere = place.settings.model_copy(
-        update={"data_dir": place.settings.data_dir / "uninterrupted"}
-    )
-    (elsewhere.data_dir / "datasets").mkdir(parents=True)
-    record = place.settings.data_dir / "datasets" / "drive-1.json"
-    (elsewhere.data_dir / "datasets" / "drive-1.json").write_bytes(record.read_bytes())
-    request = Request(
-        dataset="drive-1", promote="never", epochs=EPOCHS, settings={"patience": float(EPOCHS)}
-    )
-    whole = train(elsewhere, request, lambda _: None)
-    expected = weights(elsewhere.data_dir / "models" / "autoencoder" / "1")
+    expected = weights(models / "1")
     found = weights(Path(manifest["folder"]))
     assert found.keys() == expected.keys()
     assert all(np.array_equal(found[name], expected[name]) for name in expected)
     assert whole.manifest.threshold == manifest["threshold"]
-    assert whole.announcement is None
 
 
 def test_a_training_is_tracked_with_its_curves_and_its_version_registered(place: Place) -> None:
@@ -144,15 +140,17 @@ def test_a_training_is_tracked_with_its_curves_and_its_version_registered(place:
     with sqlite3.connect(folder / "mlflow.db") as database:
         assert ("drive-1",) in database.execute("select name from experiments").fetchall()
         steps = database.execute(
-            "select count(*) from metrics where key = 'curve/validation_loss'"
-        ).fetchone()
-        assert steps == (EPOCHS,)
+            "select count(*) from metrics where key = 'curve/validation_loss' group by run_uuid"
+        ).fetchall()
+        assert steps == [(EPOCHS,), (EPOCHS,)]
         parameters = dict(database.execute("select key, value from params").fetchall())
         assert parameters["dataset"] == "drive-1"
         versions = database.execute("select name, version from model_versions").fetchall()
-        assert versions == [("autoencoder", 1)]
-    (manifest,) = folder.glob("artifacts/*/artifacts/model/manifest.json")
-    assert msgspec.json.decode(manifest.read_bytes(), type=Manifest).origin.dataset == "drive-1"
+        assert sorted(versions) == [("autoencoder", 1), ("autoencoder", 2)]
+    stored = sorted(folder.glob("artifacts/*/artifacts/model/manifest.json"))
+    manifests = [msgspec.json.decode(one.read_bytes(), type=Manifest) for one in stored]
+    assert sorted(one.version for one in manifests) == [1, 2]
+    assert {one.origin.dataset for one in manifests} == {"drive-1"}
 
 
 @pytest.mark.parametrize("model", ["pca"])
