@@ -206,6 +206,11 @@ def last_record(client: Any, one: OffsetRange) -> int | None:
         step *= 2
 
 
+def earliest(client: Any, one: OffsetRange) -> int:
+    """The earliest offset that Kafka has of a range's partition."""
+    return _watermarks(client, one.topic, one.partition)[0]
+
+
 def _watermarks(client: Any, topic: str, partition: int) -> tuple[int, int]:
     """Earliest offset, and the one after the latest."""
     low, high = _patiently(client.get_watermark_offsets, TopicPartition(topic, partition))

@@ -73,6 +73,7 @@ def record_dataset(
     until_ms: int | None = None,
     test_vehicles: str = "",
     replace: bool = False,
+    topics: tuple[str, str] = (TELEMETRY, DTC),
     told: Told = _nobody,
 ) -> DatasetRecord:
     """Give what `telemetry` holds, or took in between two moments, a name to be read by.
@@ -87,6 +88,7 @@ def record_dataset(
         until_ms: ingest time before which the last record came; None: the latest.
         test_vehicles: regular expression; vehicles whose whole id matches are the test vehicles.
         replace: a data set of that name is replaced.
+        topics: of telemetry, and of trouble codes.
         told: how many records have been read, and of how many.
 
     Raises:
@@ -100,13 +102,13 @@ def record_dataset(
     store.require_free(name, replace=replace)
     pattern = _pattern(test_vehicles)
     catalogue = load_catalogue(settings.signals)
-    telemetry = record_ranges(settings, TELEMETRY, since_ms=since_ms, until_ms=until_ms)
+    telemetry = record_ranges(settings, topics[0], since_ms=since_ms, until_ms=until_ms)
     if not telemetry:
         raise DatasetError(
-            f"The topic {TELEMETRY} holds no records in the time asked for.",
+            f"The topic {topics[0]} holds no records in the time asked for.",
             "Let cars drive first: motorcade demo, or motorcade up and your own fleet.",
         )
-    dtc = record_ranges(settings, DTC)
+    dtc = record_ranges(settings, topics[1])
     reader = ColumnarReader(settings, telemetry, catalogue, registry_lookup(settings))
     found = survey(reader, len(reader), told)
     require_features(catalogue, reader.schemas)

@@ -10,8 +10,10 @@ Same records, same order as `ColumnarReader`, with what that client needs for it
   it) it returns one record too many. Pieces overlap by one offset: whatever a piece met last is
   what the next one meets first, and is dropped there. The last piece stops at the range's last
   record, whose offset is asked for beforehand.
-- It asks for nothing at all when `stop` is `start + 1`: a range of one record is read by the
-  operation for streams, which begins at an offset and has no end.
+- It asks for nothing at all when `stop` is `start + 1`: the last record of a range of one is read
+  together with the offset before it, or as the first one that Kafka has.
+- The operation for streams is not used: at the end of a partition it leaves its client running
+  without an owner, which crashes the process once Kafka goes away.
 - A consumer is kept for the life of the process unless it is given a name and destroyed by it.
 - Settings are strings "name=value" that must not hold another "=", are dropped silently where
   unknown, and are logged with their values: none of ours is a secret.
@@ -39,12 +41,21 @@ from motorcade.fleet.telemetry import TelemetryColumns
 from motorcade.ml.engine import tensorflow
 from motorcade.ml.errors import RangeError
 from motorcade.ml.reading.columnar import RangeDecoder, SchemaLookup
-from motorcade.ml.reading.ranges import BATCH, OffsetRange, check, last_record, range_client
+from motorcade.ml.reading.ranges import (
+    BATCH,
+    OffsetRange,
+    check,
+    earliest,
+    last_record,
+    range_client,
+)
 
 #: Offsets per call of the operation, which returns all of them at once: some 10 MB.
 _PIECE = 1 << 16
 _REMEDY = "Read it with the columnar reader, which reads from any Kafka: --reader columnar."
 _CONNECT_S = 10.0
+#: librdkafka's name for the earliest offset that there is.
+_EARLIEST = -2
 #: Request type "Fetch" of Kafka's protocol. Kafka 4.0 dropped its versions 0 to 3 (KIP-896).
 _FETCH = 1
 _FETCH_OF_KAFKA_4 = 4
@@ -101,19 +112,24 @@ class TensorflowReader:
         with range_client(self._settings) as client:
             for one in self._ranges:
                 check(client, one)
-            lasts = [last_record(client, one) for one in self._ranges]
-        for one, last in zip(self._ranges, lasts, strict=True):
-            if last is None:
-                continue
-            at = one.start
-            for values in self._pieces(ops, one, last):
-                for first in range(0, len(values), self._batch):
-                    part = values[first : first + self._batch]
-                    yield from self._decoder.decode(one, at + first, part)
-                at += len(values)
+            for one in self._ranges:
+                last = last_record(client, one)
+                if last is None:
+                    continue
+                at = one.start
+                for values in self._pieces(ops, one, last, earliest(client, one)):
+                    for first in range(0, len(values), self._batch):
+                        part = values[first : first + self._batch]
+                        yield from self._decoder.decode(one, at + first, part)
+                    at += len(values)
+                # What Kafka removed meanwhile was perhaps not read.
+                check(client, one)
 
-    def _pieces(self, ops: Any, one: OffsetRange, last: int) -> Iterator[list[bytes]]:
-        """Values from the range's start to its record at offset `last`, piece by piece."""
+    def _pieces(self, ops: Any, one: OffsetRange, last: int, low: int) -> Iterator[list[bytes]]:
+        """Values from the range's start to its record at offset `last`, piece by piece.
+
+        `low` is the earliest offset that Kafka has of the partition.
+        """
         tf = tensorflow()
         try:
             consumer = ops.io_kafka_readable_init(
@@ -126,7 +142,9 @@ class TensorflowReader:
             )
             try:
                 if one.start == last:
-                    yield _values(ops.io_kafka_readable_next(consumer, 0))[:1]
+                    begin = last - 1 if last > low else _EARLIEST
+                    found = ops.io_kafka_readable_read(consumer, start=begin, stop=last + 1)
+                    yield _values(found)[-1:]
                 else:
                     yield from self._overlapping(ops, consumer, one, last)
             finally:
