@@ -68,7 +68,9 @@ class RemainingLifeArchitecture:
         watch.progress("history", 0, 1)
         columns = history.of(part.windows.values)
         watch.progress("history", 1, 1)
-        centre, spread = columns.mean(axis=0), np.maximum(columns.std(axis=0), 1e-9)
+        centre = np.average(columns, axis=0, weights=part.weight)
+        variance = np.average((columns - centre) ** 2, axis=0, weights=part.weight)
+        spread = np.maximum(np.sqrt(variance), 1e-9)
         rows = (columns - centre) / spread
         target = np.minimum(part.next_failure_ms, cap_ms) / cap_ms
         weights: Weights = {"centre": centre, "spread": spread}

@@ -63,7 +63,7 @@ def vehicle_of(subset: str, part: Part, unit: int) -> str:
     return f"CMAPSS{subset}{_PART_DIGIT[part]}{unit:05d}"
 
 
-def test_vehicles(subset: str) -> str:
+def held_vehicles(subset: str) -> str:
     """A regular expression that the ids of the official test engines match, and no others."""
     return rf"CMAPSS{subset}{_PART_DIGIT['test']}\d{{5}}"
 

@@ -15,9 +15,9 @@ from motorcade.fleet.settings import ProcessSettings
 from motorcade.ml.training.checkpoints import Progress
 from motorcade.simulator.replay.cmapss import (
     Turbofans,
+    held_vehicles,
     read_truth,
     read_turbofans,
-    test_vehicles,
 )
 from motorcade.simulator.settings import SimulatorSettings
 from motorcade.stack import bringup, plan, stages
@@ -86,7 +86,7 @@ class CmapssReplay:
                 settings,
                 name=f"cmapss-{options.subset.lower()}",
                 since_ms=delivered.sent.boot,
-                test_vehicles=test_vehicles(options.subset),
+                test_vehicles=held_vehicles(options.subset),
                 step_ms=STEP_MS,
                 longest=max(map(len, fans.train)),
                 cap=CAP,
@@ -143,8 +143,8 @@ class CmapssReplay:
             record = learning.record(_shown(stage))
             lives = learning.gather(record, candidates)
             stage.detail = (
-                f"{record.name}: {record.records:,} records, {record.codes} trouble codes, "
-                f"{sum(map(len, lives.examples.values())):,} windows to learn from"
+                f"{record.name}: {record.records:,} records, {record.codes} trouble codes, up to "
+                f"{max(map(len, lives.examples.values())):,} windows to learn from"
             )
         judged = []
         for position, candidate in enumerate(candidates):
@@ -154,6 +154,7 @@ class CmapssReplay:
                 judged.append(one)
         with screen.stage(count - 1) as stage:
             told = learning.finish(lives, judged, record, _shown(stage))
+            stage.detail = f"{len(told)} models stored in {learning.settings.data_dir / 'models'}"
         return told, record.name
 
 
