@@ -9,20 +9,24 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from motorcade.fleet.avro import PREDICTIONS_SUBJECT, TELEMETRY_SUBJECT
 from motorcade.fleet.catalogue import load_catalogue
-from motorcade.fleet.predictions import PredictionAvro
+from motorcade.fleet.predictions import PredictionAvro, PredictionColumns
 from motorcade.fleet.settings import ProcessSettings
 from motorcade.fleet.source import Source, source_of
 from motorcade.fleet.telemetry import TelemetryAvro
 from motorcade.fleet.topics import PREDICTIONS, TELEMETRY
 from motorcade.ml.announce import announce
-from motorcade.ml.source import record
+from motorcade.ml.errors import ModelRefusedError
+from motorcade.ml.scoring import roster
+from motorcade.ml.scoring.comparison import compare_live
 from motorcade.ml.store import ModelStore
-from motorcade.ml.train import Progress, Request, Trained, train
+from motorcade.ml.training.checkpoints import Progress
+from motorcade.ml.training.run import Request, Trained, train
 from motorcade.runtime.kafka import Record, read_all
 from motorcade.runtime.registry import schema_id
 from motorcade.simulator.wear import WearKind
@@ -30,7 +34,7 @@ from motorcade.stack import topics
 from motorcade.stack.settings import StackSettings
 
 from .driven import DrivenFleet, TelemetryWriter
-from .pipeline import Process
+from .pipeline import Process, until
 from .servers import run_async, start_kafka
 
 CATALOGUE = load_catalogue()
@@ -116,10 +120,9 @@ async def bench(
         made.scorer.stop()
 
 
-def trained_on(settings: ProcessSettings, **changes: object) -> tuple[Trained, list[Progress]]:
+def trained_on(settings: ProcessSettings) -> tuple[Trained, list[Progress]]:
     told: list[Progress] = []
-    request = Request(ranges=tuple(record(settings, TELEMETRY)), epochs=15, **changes)
-    return train(settings, request, told.append), told
+    return train(settings, Request(epochs=15), told.append), told
 
 
 async def test_before_any_model_every_record_is_predicted_as_not_scored(bench: Bench) -> None:
@@ -139,7 +142,7 @@ async def test_a_model_trained_from_kafka_goes_live_without_a_restart(bench: Ben
     trained, told = await asyncio.to_thread(trained_on, bench.settings)
     assert trained.manifest.version == 1
     assert sum(end - start for *_, start, end in trained.manifest.origin.ranges) == 40 * CARS
-    assert {p.phase for p in told} == {"reading", "preparing", "training", "announcing"}
+    assert {"recording", "reading", "training", "announcing"} <= {p.phase for p in told}
     await bench.until_log("model is live")
     bench.fleet.begin_wear(4, [WearKind.COOLANT_LEAK, WearKind.BEARING_WEAR])
     await bench.writer.write(bench.fleet.drive(62))
@@ -269,9 +272,7 @@ async def test_a_model_that_is_not_what_was_announced_is_refused_and_the_old_one
     ).version.max()
     refused = bench.scorer.metric("motorcade_models_refused_total")
     live = store.root / "autoencoder" / str(old)
-    manifest, weights = store.read(await _announcement(bench, int(old)))
-    import msgspec
-
+    manifest, weights = store.read(store.announcement("autoencoder", int(old), 0))
     version = store.next_version("autoencoder")
     announcement = store.write(msgspec.structs.replace(manifest, version=version), weights, 1)
     harm(store.root / announcement.path)
@@ -298,13 +299,71 @@ async def test_a_restart_skips_the_refused_announcements(bench: Bench) -> None:
         assert bench.predictions.decode([records[-1].value]).version[0] == 1
 
 
-async def _announcement(bench: Bench, version: int):  # type: ignore[no-untyped-def]
-    from motorcade.fleet.messages import ModelAnnouncement, decode
-    from motorcade.fleet.topics import MODELS
+async def _drive_and_read(bench: Bench, messages: int = 1) -> PredictionColumns:
+    """The predictions of some more messages of every car."""
+    before = {p: len(rs) for p, rs in (await bench.until_all_predicted()).items()}
+    await bench.writer.write(bench.fleet.drive(messages))
+    after = await bench.until_all_predicted()
+    return bench.predictions.decode(
+        [r.value for p, rs in after.items() for r in rs[before.get(p, 0) :]]
+    )
 
-    for records in (await bench.records(MODELS)).values():
-        for one in records:
-            found = decode(ModelAnnouncement, one.value)
-            if found.version == version:
-                return found
-    raise AssertionError(version)
+
+def _store_another(bench: Bench, threshold: float) -> int:
+    """A new version of the model that differs in its threshold."""
+    store = ModelStore.of(bench.settings)
+    manifest, weights = store.read(store.announcement("autoencoder", 1, 0))
+    version = store.next_version("autoencoder")
+    other = msgspec.structs.replace(manifest, version=version, threshold=threshold)
+    store.write(other, weights, 0)
+    return version
+
+
+async def test_a_challenger_scores_the_same_stream_and_is_compared_live(bench: Bench) -> None:
+    version = _store_another(bench, threshold=1e-9)
+    with pytest.raises(ModelRefusedError, match="is the champion"):
+        await roster.challenge(bench.settings, "autoencoder:1")
+    await roster.challenge(bench.settings, f"autoencoder:{version}")
+    await bench.until_log('"slot": "challenger"')
+    found = await _drive_and_read(bench, 3)
+    assert set(found.version.tolist()) == {1}, "the champion decides"
+    assert found.challenger_score is not None
+    assert found.challenger_threshold is not None
+    assert np.array_equal(found.challenger_score, found.score, equal_nan=True)
+    assert found.challenger_threshold == pytest.approx(1e-9)
+    champion, challenger, comparison = await compare_live(bench.settings, 100_000)
+    assert (champion.version, challenger.version) == (1, version)
+    assert comparison.messages == 3 * CARS
+    assert comparison.challenger.anomalous == 1.0
+    assert comparison.champion.anomalous < 0.5
+    assert comparison.rank_correlation == pytest.approx(1.0)
+    assert bench.scorer.metric("motorcade_compared_total") >= 3 * CARS
+
+
+async def test_the_challenger_is_promoted_and_one_command_goes_back(bench: Bench) -> None:
+    version = ModelStore.of(bench.settings).next_version("autoencoder") - 1
+    announced = await roster.promote(bench.settings, "autoencoder")
+    assert announced.version == version
+    assert announced.replaces is not None
+    await until(lambda: bench.scorer.metric("motorcade_model_version") == version)
+    await until(lambda: bench.scorer.metric("motorcade_challenger_version") == 0)
+    found = await _drive_and_read(bench)
+    assert set(found.version.tolist()) == {version}
+    assert found.challenger_score is not None
+    assert np.isnan(found.challenger_score).all()
+    was, now = await roster.go_back(bench.settings)
+    assert (was.version, now.version) == (version, announced.replaces.version)
+    await until(lambda: bench.scorer.metric("motorcade_model_version") == now.version)
+    assert set((await _drive_and_read(bench)).version.tolist()) == {now.version}
+    await bench.check_one_prediction_each()
+
+
+async def test_a_model_that_scorers_would_refuse_is_not_even_announced(bench: Bench) -> None:
+    version = _store_another(bench, threshold=2.0)
+    folder = ModelStore.of(bench.settings).root / "autoencoder" / str(version)
+    weights = folder / "weights.npz"
+    weights.write_bytes(weights.read_bytes()[:-40])
+    with pytest.raises(ModelRefusedError, match="not the announced file"):
+        await roster.promote(bench.settings, f"autoencoder:{version}")
+    with pytest.raises(ModelRefusedError, match="no model 'nonesuch'"):
+        await roster.promote(bench.settings, "nonesuch")
