@@ -160,4 +160,7 @@ def test_a_baseline_learns_from_the_same_data_set_and_can_go_live(place: Place, 
     assert trained.announcement is not None
     standing = run_async(live(place.settings))
     assert [(one.name, one.version) for one in standing.values()] == [(model, 1)]
+    with sqlite3.connect(place.settings.data_dir / "mlflow" / "mlflow.db") as database:
+        aliases = database.execute("select name, alias, version from registered_model_aliases")
+        assert aliases.fetchall() == [(model, "champion", 1)]
     assert trained.manifest.threshold > 0

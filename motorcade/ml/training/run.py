@@ -123,7 +123,9 @@ def train(
     for number, one in enumerate(stored, 1):
         manifest = one.candidate.manifest
         folder = store.root / one.announcement.path
-        tracking.write(manifest, folder, one.params, one.candidate.curves, manifest.metrics)
+        run = tracking.write(manifest, folder, one.params, one.candidate.curves, manifest.metrics)
+        if live and one is first:
+            tracking.promoted(manifest.name, run)
         one.checkpoint.done()
         progress(Progress("tracking", number, len(stored)))
     return Trained(first.candidate.manifest, first.announcement if live else None)

@@ -13,7 +13,7 @@ from typing import Any
 from motorcade.fleet.settings import ProcessSettings
 from motorcade.ml.store import Manifest
 
-#: MLflow's alias of the registered version that scorers serve.
+#: MLflow's alias of the version that training promoted last.
 CHAMPION = "champion"
 
 
@@ -94,8 +94,16 @@ class Tracking:
         client.set_terminated(run.run_id)
         return str(run.run_id)
 
-    def promoted(self, manifest: Manifest, run: str, comparison: Path) -> None:
-        """Mark a written model as the champion, and keep what it was compared with."""
-        self._client.log_artifact(run, str(comparison), "model")
-        for found in self._client.search_model_versions(f"run_id='{run}'"):
-            self._client.set_registered_model_alias(manifest.name, CHAMPION, found.version)
+    def promoted(self, name: str, run: str) -> None:
+        """Mark the version that a run registered as the champion, and no other.
+
+        Args:
+            name: of the model.
+            run: the run's id.
+        """
+        client = self._client
+        for other in client.search_registered_models():
+            if CHAMPION in other.aliases:
+                client.delete_registered_model_alias(other.name, CHAMPION)
+        for found in client.search_model_versions(f"run_id='{run}'"):
+            client.set_registered_model_alias(name, CHAMPION, found.version)
