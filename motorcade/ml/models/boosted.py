@@ -110,7 +110,7 @@ class BoostedArchitecture:
         fields = {
             **fields_of(statistics, data),
             "kinds": kinds,
-            "threshold": float(calibration.probability(np.array(limit))),
+            "threshold": float(calibration.expected_failures(np.array(limit))),
         }
         fields["extra"] |= {"slope": sigmoid.slope, "offset": sigmoid.offset}
         metrics = {
@@ -125,7 +125,9 @@ class BoostedArchitecture:
 
 
 class Boosted:
-    """Trained trees, ready to score; the score is the calibrated probability.
+    """Trained trees, ready to score.
+
+    The score is the number of failures to be expected within the horizon, -ln(1 - probability).
 
     Raises:
         ModelRefusedError: see `Model`.
@@ -158,7 +160,9 @@ class Boosted:
         """See `Model`. A window below `SUSPICIOUS` names no kind, and contributions are 0."""
         columns = self._statistics.of(values)
         raw = self._failing.predict(columns)[:, 0]
-        probability = calibration.probability(self._sigmoid.log_odds(raw))
+        log_odds = self._sigmoid.log_odds(raw)
+        score = calibration.expected_failures(log_odds)
+        probability = calibration.probability(log_odds)
         coverage = coverage_of(self._statistics.scale, values)
         n = len(values)
         kind = np.full(n, -1, dtype=np.int64)
@@ -172,9 +176,9 @@ class Boosted:
                 np.clip(life, 0.0, self.manifest.life_cap_ms, out=life)
         top, share = self._deviations.of(values, rows)
         unknown = coverage < self.manifest.minimum_coverage
-        probability[unknown] = life[unknown] = np.nan
+        score[unknown] = probability[unknown] = life[unknown] = np.nan
         kind[unknown] = -1
-        return Scores(probability.copy(), coverage, top, share, probability, life, kind)
+        return Scores(score, coverage, top, share, probability, life, kind)
 
     def _kind_of(self, columns: Floats32) -> Ints:
         if self._kinds is None:
