@@ -124,11 +124,13 @@ class WindowState:
             One window per wanted message, in the order of the messages.
         """
         values = columns.values[:, features]
+        if self.spec.stateless:
+            kept = slice(None) if keep is None else keep
+            alone = values[kept].astype(np.float32)[:, None, :]
+            ones = np.ones(len(alone), dtype=np.int64)
+            return Windows(alone, columns.vin[kept], columns.boot[kept], columns.time[kept], ones)
         wanted = np.arange(len(columns)) if keep is None else np.flatnonzero(keep)
         vin, boot, time = columns.vin[wanted], columns.boot[wanted], columns.time[wanted]
-        if self.spec.stateless:
-            alone = values[wanted, None, :].astype(np.float32)
-            return Windows(alone, vin, boot, time, np.ones(len(wanted), dtype=np.int64))
         out = np.empty((len(wanted), self.spec.rows, self._features), dtype=np.float32)
         filled = np.empty(len(wanted), dtype=np.int64)
         place = np.full(len(columns), -1, dtype=np.int64)

@@ -25,6 +25,7 @@ from motorcade.fleet.errors import MotorcadeError
 from motorcade.fleet.source import place, places, source_header, source_of
 from motorcade.runtime.failpoint import failpoint
 from motorcade.runtime.kafka import (
+    MOST_PAUSE_S,
     Record,
     Rounds,
     TopicPartition,
@@ -123,24 +124,38 @@ class Remembering(Step, Protocol):
 
 
 async def derive(
-    service: Service, step: Step, *, linger_s: float = 0.05, max_records: int = 5000
+    service: Service,
+    step: Step,
+    *,
+    linger_s: float = 0.05,
+    max_records: int = 5000,
+    most_linger_s: float = MOST_PAUSE_S,
 ) -> None:
     """Run a step until the service stops.
 
     Args:
         linger_s: how long a round waits for more records, where few come.
         max_records: most records of one round.
+        most_linger_s: how long a round waits where many come: a longer round costs less a record.
     """
-    loop = _Loop(service, step, linger_s, max_records)
+    loop = _Loop(service, step, linger_s, max_records, most_linger_s)
     await loop.run()
 
 
 class _Loop(ConsumerRebalanceListener):
-    def __init__(self, service: Service, step: Step, linger_s: float, max_records: int) -> None:
+    def __init__(
+        self,
+        service: Service,
+        step: Step,
+        linger_s: float,
+        max_records: int,
+        most_linger_s: float = MOST_PAUSE_S,
+    ) -> None:
         self._service = service
         self._step = step
         self._remembering = step if isinstance(step, Remembering) else None
         self._linger_s = linger_s
+        self._most_linger_s = most_linger_s
         self._max_records = max_records
         #: Held while a batch is under way, so that a rebalance never sees half of one.
         self._busy = asyncio.Lock()
@@ -165,7 +180,7 @@ class _Loop(ConsumerRebalanceListener):
             started(consumer(settings, group=step.group), settings) as self._consumer,
         ):
             self._consumer.subscribe([step.source], listener=self)
-            rounds = Rounds(self._consumer, self._linger_s, self._max_records)
+            rounds = Rounds(self._consumer, self._linger_s, self._max_records, self._most_linger_s)
             committed_at = time.monotonic()
             while not service.stopping.is_set():
                 epoch = self._epoch

@@ -24,7 +24,7 @@ _POLL_MS = 500
 #: Pause between rounds in seconds for each record per second: 0.2 s from 10,000 records/s on. What
 #: a round costs by itself matters only where there is much to do, and there it holds 2,000 records.
 _PAUSE_PER_RATE = 2e-5
-_MOST_PAUSE_S = 0.2
+MOST_PAUSE_S = 0.2
 
 
 def producer(settings: ProcessSettings) -> AIOKafkaProducer:
@@ -93,12 +93,20 @@ class Rounds:
         client: started, subscribed or assigned.
         least_s: pause after a round, where little comes.
         most_records: of one round.
+        most_s: longest pause; what comes meanwhile waits for so long.
     """
 
-    def __init__(self, client: AIOKafkaConsumer, least_s: float, most_records: int) -> None:
+    def __init__(
+        self,
+        client: AIOKafkaConsumer,
+        least_s: float,
+        most_records: int,
+        most_s: float = MOST_PAUSE_S,
+    ) -> None:
         self._client = client
         self._least_s = least_s
         self._most = most_records
+        self._most_s = most_s
         self._asked = time.monotonic()
 
     async def next(self, timeout_ms: int) -> "dict[TopicPartition, list[Record]]":
@@ -119,7 +127,7 @@ class Rounds:
             return
         if records:
             self._client.pause(*self._client.assignment())
-        await asyncio.sleep(min(_MOST_PAUSE_S, max(self._least_s, rate * _PAUSE_PER_RATE)))
+        await asyncio.sleep(min(self._most_s, max(self._least_s, rate * _PAUSE_PER_RATE)))
 
 
 async def partitions_of(client: AIOKafkaConsumer, topic: str) -> list[int]:

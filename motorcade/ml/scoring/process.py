@@ -28,6 +28,9 @@ from motorcade.runtime.service import Service, run
 class Settings(ProcessSettings):
     """Settings of the scorer."""
 
+    #: Longest wait for more messages, milliseconds: it bounds what scoring adds to a message's
+    #: latency. A longer one costs less CPU a message.
+    score_linger_ms: Annotated[float, Field(gt=0, le=1000)] = 60.0
     #: Records of a partition that a new model of windows takes in before it goes live.
     score_warm_records: Annotated[int, Field(ge=0)] = 200_000
     #: A car silent for this long, by Kafka's clock, begins a new window: it bounds what is read
@@ -76,7 +79,8 @@ async def body(service: Service) -> None:
         return
     service.ready("model announcements", True)
     service.spawn(asyncio.to_thread(_warm))
-    await derive(service, step)
+    linger_s = settings.score_linger_ms / 1000
+    await derive(service, step, linger_s=linger_s, most_linger_s=linger_s)
 
 
 def _warm() -> None:

@@ -181,7 +181,7 @@ def _telemetry_of(
     rows = np.arange(len(columns))
     if not broken:
         return columns, places, rows
-    rows = np.setdiff1d(rows, list(broken))
+    rows = np.delete(rows, list(broken))
     return columns.take(rows), places.take(rows), rows
 
 
