@@ -45,6 +45,8 @@ class Origin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     records: dict[str, int]
     vehicles: dict[str, int]
     seed: int
+    #: Event time up to which anything was known to it, milliseconds; None: all of the data set's.
+    event_until: int | None = None
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

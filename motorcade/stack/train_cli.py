@@ -76,6 +76,15 @@ Every = Annotated[
     str, typer.Option(help="Event time of one sample; 0s: every message is a sample.")
 ]
 MaxGap = Annotated[str, typer.Option(help="A longer silence begins a new window; event time.")]
+Later = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        max=0.9,
+        help="Share of the event time, at its end, of which training knows nothing: evaluate can "
+        "judge by it.",
+    ),
+]
 Epochs = Annotated[int | None, typer.Option(min=1, help="Most epochs; it stops early.")]
 Seed = Annotated[int, typer.Option(help="Of the split, the weights and the shuffling.")]
 Sets = Annotated[
@@ -111,6 +120,7 @@ def _model_command(model: str) -> None:
         window: Rows = None,
         every: Every = "",
         max_gap: MaxGap = "",
+        later: Later = 0.0,
         epochs: Epochs = None,
         seed: Seed = 0,
         settings: Sets = None,
@@ -143,6 +153,7 @@ def _model_command(model: str) -> None:
             rows=window,
             every_ms=_span_ms(every, "--every") if every else None,
             max_gap_ms=_span_ms(max_gap, "--max-gap") if max_gap else None,
+            later=later,
             epochs=epochs,
             seed=seed,
             settings=_settings(settings or []),

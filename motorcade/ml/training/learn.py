@@ -201,3 +201,5 @@ def _counted(
         done += len(batch)
         tell(Progress(phase, done, total))
         yield batch
+    # Batches that were cut short are done, too.
+    tell(Progress(phase, total, total))

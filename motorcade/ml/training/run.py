@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
@@ -11,10 +11,11 @@ import msgspec
 from motorcade.fleet.catalogue import load_catalogue
 from motorcade.fleet.messages import ModelAnnouncement
 from motorcade.fleet.settings import ProcessSettings
+from motorcade.fleet.telemetry import TelemetryColumns
 from motorcade.ml.announce import announce
 from motorcade.ml.errors import TrainingError
 from motorcade.ml.labels.failures import Failures
-from motorcade.ml.labels.split import by_vehicle
+from motorcade.ml.labels.split import by_time, by_vehicle
 from motorcade.ml.models.base import Architecture, FitOptions
 from motorcade.ml.models.catalogue import architecture, baselines_of
 from motorcade.ml.reading.reader import open_reader
@@ -50,12 +51,26 @@ class Request(msgspec.Struct, frozen=True):
     max_gap_ms: int | None = None
     epochs: int | None = None
     seed: int = 0
+    #: Share of the event time, at its end, that is kept for judging: training knows nothing of it.
+    later: float = 0.0
     #: Settings of fitting, or of the architecture itself.
     settings: dict[str, float | str] = {}
     limits: Limits = Limits()
     #: auto: live if it beats the baselines and the champion on the vehicles that judge; always:
     #: live at once; never.
     promote: Promote = "always"
+
+
+class Earlier:
+    """Batches without what was sent at a moment of event time or after it, as often as iterated."""
+
+    def __init__(self, batches: Iterable[TelemetryColumns], before_ms: int) -> None:
+        self._batches = batches
+        self._before_ms = before_ms
+
+    def __iter__(self) -> Iterator[TelemetryColumns]:
+        for batch in self._batches:
+            yield batch.take(batch.time < self._before_ms)
 
 
 class Trained(NamedTuple):
@@ -89,6 +104,13 @@ def train(
     catalogue = load_catalogue(settings.signals)
     record = _record(settings, request, progress)
     reader = open_reader(settings, record, catalogue, request.reader)
+    codes = trouble_codes(settings, record.dtc)
+    until_ms = None
+    batches: Iterable[TelemetryColumns] = reader
+    if request.later:
+        until_ms = by_time(record.event_from, record.event_to, share=request.later).from_ms
+        batches = Earlier(reader, until_ms)
+        codes = [code for code in codes if code.time < until_ms]
     split = by_vehicle(
         (vin.encode() for vin in record.vins), request.seed, test_vehicles=record.test_vehicles
     )
@@ -96,19 +118,19 @@ def train(
     store = ModelStore.of(settings)
     tasks = [
         _task(settings, request, one, record, plan, progress)
-        for one in [wanted, *_missing_baselines(store, wanted, record, plan, request)]
+        for one in [wanted, *_missing_baselines(store, wanted, record, plan, request, until_ms)]
     ]
     candidates = learn(
         catalogue,
-        reader,
+        batches,
         len(reader),
-        Failures.of(trouble_codes(settings, record.dtc)),
+        Failures.of(codes),
         lambda vin: split.part_of[vin],
         tasks,
         plan,
         progress,
     )
-    stored = [_store(store, candidate, record) for candidate in candidates]
+    stored = [_store(store, candidate, record, until_ms) for candidate in candidates]
     first = stored[0]
     live = request.promote == "always"
     if live:
@@ -152,6 +174,7 @@ def _missing_baselines(
     record: DatasetRecord,
     plan: Plan,
     request: Request,
+    until_ms: int | None,
 ) -> list[Architecture]:
     """The baselines that have not been trained on this data set with this plan."""
     if wanted.baseline or request.promote != "auto":
@@ -159,15 +182,16 @@ def _missing_baselines(
     return [
         architecture(name)
         for name in baselines_of(wanted.objective, life=request.life_cap_ms is not None)
-        if store.newest(name, lambda manifest: _is_of(manifest, record, plan)) is None
+        if store.newest(name, lambda manifest: _is_of(manifest, record, plan, until_ms)) is None
     ]
 
 
-def _is_of(manifest: Manifest, record: DatasetRecord, plan: Plan) -> bool:
+def _is_of(manifest: Manifest, record: DatasetRecord, plan: Plan, until_ms: int | None) -> bool:
     """Whether a model was trained on these rows with this horizon, seed and window."""
     return (
         manifest.origin.ranges == [tuple(one) for one in record.telemetry]
         and manifest.origin.seed == plan.seed
+        and manifest.origin.event_until == until_ms
         and manifest.horizon_ms == plan.horizon_ms
         and manifest.window == architecture(manifest.architecture).window
     )
@@ -198,6 +222,7 @@ def _task(
         settings,
         rows=record.rows_sha256,
         codes=record.dtc,
+        later=request.later,
         model=wanted.name,
         window=window,
         how=how,
@@ -225,7 +250,9 @@ def _options(request: Request) -> FitOptions:
     return FitOptions(**known, seed=request.seed, extra=extra)
 
 
-def _store(store: ModelStore, candidate: Candidate, record: DatasetRecord) -> _Stored:
+def _store(
+    store: ModelStore, candidate: Candidate, record: DatasetRecord, until_ms: int | None
+) -> _Stored:
     task = candidate.task
     manifest = msgspec.structs.replace(
         candidate.manifest,
@@ -235,12 +262,14 @@ def _store(store: ModelStore, candidate: Candidate, record: DatasetRecord) -> _S
             dataset=record.name,
             ranges=[tuple(one) for one in record.telemetry],
             schema_ids=list(record.schema_ids),
+            event_until=until_ms,
         ),
     )
     announcement = store.write(manifest, candidate.weights, time.time_ns() // 1_000_000)
     params = {
         "dataset": record.name,
         "window": f"{task.window.rows} x {task.window.every_ms} ms",
+        "event_until": until_ms,
         "horizon_ms": manifest.horizon_ms,
         "life_cap_ms": manifest.life_cap_ms,
         "seed": task.how.seed,

@@ -15,6 +15,7 @@ from motorcade.ml.models.autoencoder import ARCHITECTURE
 from motorcade.ml.store import Manifest, Weights
 from motorcade.ml.training.checkpoints import Progress
 from motorcade.ml.training.learn import Candidate, Plan
+from motorcade.ml.training.run import Earlier
 
 from .learning import Unwatched, learnt_by
 from .telemetry import CATALOGUE, Batches, correlated
@@ -114,6 +115,13 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(
     again = attempt(correlated(), epochs=12, watch=watch)
     assert again.manifest.metrics == learnt[0].metrics
     assert all(np.array_equal(again.weights[name], learnt[1][name]) for name in learnt[1])
+
+
+def test_training_up_to_a_moment_sees_nothing_of_it_or_later() -> None:
+    columns = correlated()
+    moment = int(columns.time[900])
+    seen = TelemetryColumns.joined(list(Earlier(Batches(columns), moment)))
+    assert seen.seq.tolist() == columns.seq[columns.time < moment].tolist()
 
 
 class Expiring:
