@@ -113,10 +113,9 @@ class BoostedArchitecture:
             "threshold": float(calibration.expected_failures(np.array(limit))),
         }
         fields["extra"] |= {"slope": sigmoid.slope, "offset": sigmoid.offset}
-        metrics = {
-            "trees": float(len(failing.forest.roots)),
-            "validation_loss": min(failing.losses, default=float("nan")),
-        }
+        metrics = {"trees": float(len(failing.forest.roots))}
+        if failing.losses:
+            metrics["validation_loss"] = min(failing.losses)
         return Learnt(weights, fields, {"validation_loss": failing.losses}, metrics)
 
     def load(self, manifest: Manifest, weights: Weights, catalogue: Catalogue) -> "Boosted":

@@ -69,7 +69,7 @@ class Sample(NamedTuple):
 
 
 class Grown(NamedTuple):
-    """Trees, and the validation loss every few iterations (empty without validation rows)."""
+    """Trees, and the validation loss every few iterations; none where nothing validates."""
 
     forest: Forest
     losses: list[float]
@@ -92,7 +92,8 @@ def grow(
     Args:
         model: a HistGradientBoostingClassifier or -Regressor with `options`.
         settings: how many trees there may be.
-        samples: rows to learn from, and rows that decide when it is enough.
+        samples: rows to learn from, and rows that decide when it is enough; without the latter
+            (a small fleet may have no failure to spare) all trees are grown.
         loss: of the validation rows.
         watch: told of the progress.
         phase: what is learnt, for people.
