@@ -14,7 +14,7 @@ from motorcade.ml.labels.failures import Failures
 from motorcade.ml.models.base import Architecture, FitOptions, Learnt, Model, Watch
 from motorcade.ml.store import FORMAT, Manifest, Origin, Weights
 from motorcade.ml.training.assemble import Assembled, Limits, assemble
-from motorcade.ml.training.calibrate import choose, score_healthy
+from motorcade.ml.training.calibrate import Scored, choose, score_healthy
 from motorcade.ml.training.checkpoints import Progress
 from motorcade.ml.windows import WindowSpec
 
@@ -49,6 +49,8 @@ class Candidate(NamedTuple):
     weights: Weights
     model: Model
     curves: dict[str, list[float]]
+    #: What it gives healthy messages of vehicles that did not train it.
+    healthy: Scored
 
 
 def learn(
@@ -113,7 +115,7 @@ def learn(
             metrics=model.manifest.metrics | chosen.metrics,
         )
         final = task.architecture.load(manifest, learnt.weights, catalogue)
-        candidates.append(Candidate(task, manifest, learnt.weights, final, learnt.curves))
+        candidates.append(Candidate(task, manifest, learnt.weights, final, learnt.curves, scores))
     return candidates
 
 

@@ -13,9 +13,11 @@ from motorcade.fleet.messages import ModelAnnouncement
 from motorcade.fleet.settings import ProcessSettings
 from motorcade.fleet.telemetry import TelemetryColumns
 from motorcade.ml.announce import announce
+from motorcade.ml.drift.reference import reference_of, write_reference
+from motorcade.ml.drift.sample import Sample, Sampled
 from motorcade.ml.errors import TrainingError
 from motorcade.ml.labels.failures import Failures
-from motorcade.ml.labels.split import by_time, by_vehicle
+from motorcade.ml.labels.split import TEST, by_time, by_vehicle
 from motorcade.ml.models.base import Architecture, FitOptions
 from motorcade.ml.models.catalogue import architecture, baselines_of
 from motorcade.ml.reading.reader import open_reader
@@ -120,9 +122,10 @@ def train(
         _task(settings, request, one, record, plan, progress)
         for one in [wanted, *_missing_baselines(store, wanted, record, plan, request, until_ms)]
     ]
+    sample = Sample(catalogue)
     candidates = learn(
         catalogue,
-        batches,
+        Sampled(batches, sample, lambda vin: split.part_of[vin] != TEST),
         len(reader),
         Failures.of(codes),
         lambda vin: split.part_of[vin],
@@ -131,6 +134,12 @@ def train(
         progress,
     )
     stored = [_store(store, candidate, record, until_ms) for candidate in candidates]
+    for one in stored:
+        healthy = one.candidate.healthy
+        write_reference(
+            store.root / one.announcement.path,
+            reference_of(catalogue.features, sample, healthy.score, healthy.vin),
+        )
     first = stored[0]
     live = request.promote == "always"
     if live:
