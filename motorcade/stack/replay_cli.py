@@ -107,10 +107,11 @@ def _run(options: ReplayOptions, stack: StackOptions) -> int:
     folder = StateFolder(stack.state)
     ran = folder.load() is not None
     kept = False
+    replay = CmapssReplay(options, stack, console)
     try:
         if not ran:
             show.fetch(console, needed_archives(stack), StackSettings())
-        result = CmapssReplay(options, stack, console).run()
+        result = replay.run()
         console.print()
         console.print(_table(result))
         _say(result, console)

@@ -51,10 +51,26 @@ class CmapssReplay:
     console: Console
     _screen: Screen = field(init=False)
     _folder: StateFolder = field(init=False)
+    _catalogue: Catalogue = field(init=False)
+    _fans: Turbofans = field(init=False)
+    #: Engines of the whole test part.
+    _tests: int = field(init=False)
 
     def __post_init__(self) -> None:
+        """Read the files, so that what is wrong with them is said before anything starts.
+
+        Raises:
+            ReplayError: see `read_turbofans` and `read_truth`.
+        """
+        options = self.options
         self._screen = Screen(self.console)
         self._folder = StateFolder(self.stack.state)
+        self._catalogue = load_catalogue(shipped_catalogue(CATALOGUE))
+        whole = read_turbofans(options.folder, options.subset, self._catalogue)
+        self._fans = _some(whole, options.engines)
+        self._tests = len(whole.test)
+        # Only that the truth can be read; what it says is asked when everything has been told.
+        read_truth(options.folder, options.subset, self._tests)
 
     def run(self) -> Result:
         """Send, learn and judge; a stack that was started for it is left to the caller.
@@ -62,12 +78,7 @@ class CmapssReplay:
         Raises:
             MotorcadeError: it cannot be done; says why and what to do.
         """
-        options = self.options
-        catalogue = load_catalogue(shipped_catalogue(CATALOGUE))
-        fans = _some(read_turbofans(options.folder, options.subset, catalogue), options.engines)
-        # That the truth can be read is seen now; what it says, when everything has been told.
-        whole = len(read_turbofans(options.folder, options.subset, catalogue).test)
-        read_truth(options.folder, options.subset, whole)
+        options, fans = self.options, self._fans
         running = self._folder.load()
         titles = [
             "find the stack that runs" if running else "start Kafka, registry, broker, bridge",
@@ -81,7 +92,7 @@ class CmapssReplay:
         screen.plan(*titles)
         began = time.monotonic()
         with screen:
-            settings, delivered = asyncio.run(self._deliver(fans, catalogue, running))
+            settings, delivered = asyncio.run(self._deliver(running))
             learning = Learning(
                 settings,
                 name=f"cmapss-{options.subset.lower()}",
@@ -94,7 +105,7 @@ class CmapssReplay:
                 seed=options.seed,
             )
             told, dataset = self._learn(learning, len(titles))
-            true = read_truth(options.folder, options.subset, whole)[: len(fans.test)]
+            true = read_truth(options.folder, options.subset, self._tests)[: len(fans.test)]
         cycles = np.concatenate([np.arange(len(life))[::-1] for life in fans.train])
         about: dict[str, Any] = {
             "dataset": dataset,
@@ -117,10 +128,8 @@ class CmapssReplay:
             about,
         )
 
-    async def _deliver(
-        self, fans: Turbofans, catalogue: Catalogue, running: StackState | None
-    ) -> tuple[ProcessSettings, Delivered]:
-        screen = self._screen
+    async def _deliver(self, running: StackState | None) -> tuple[ProcessSettings, Delivered]:
+        screen, lives, catalogue = self._screen, self._fans.lives, self._catalogue
         with screen.stage(0) as stage:
             state = running
             if state is None:
@@ -131,9 +140,9 @@ class CmapssReplay:
         values = {n.removeprefix("MOTORCADE_").lower(): v for n, v in found.items()}
         cars = SimulatorSettings.model_validate(values)
         with screen.stage(1) as stage:
-            dispatched = await dispatch(fans.lives, catalogue, cars, STEP_MS, stage)
+            dispatched = await dispatch(lives, catalogue, cars, STEP_MS, stage)
         with screen.stage(2) as stage:
-            delivered = await audit(fans.lives, catalogue, cars, dispatched, stage)
+            delivered = await audit(lives, catalogue, cars, dispatched, stage)
         return ProcessSettings.model_validate(values), delivered
 
     def _learn(self, learning: Learning, count: int) -> tuple[list[Told], str]:
