@@ -27,6 +27,7 @@ from motorcade.ml.models.base import (
 from motorcade.ml.models.gradient import descend, set_weights
 from motorcade.ml.models.reconstruction import (
     anomaly_scores,
+    in_chunks,
     probe,
     refuse_unless_finite,
     score_of,
@@ -111,9 +112,6 @@ def _healthy(part: Examples, data: TrainingData) -> Floats32:
 class Autoencoder:
     """A trained model, ready to score; healthy messages score around 2.
 
-    It computes in float64 whatever the batch size, so that a message that is scored again after a
-    restart, in another batch, gets the same score to the last bit of Avro's float.
-
     Raises:
         ModelRefusedError: the features are not the catalogue's, the weights do not fit, or a probe
             does not come out finite.
@@ -133,8 +131,7 @@ class Autoencoder:
 
     def score(self, values: Floats32) -> Scores:
         """See `Model`; values (n, 1, features)."""
-        outputs = self._call(tensorflow().constant(values[:, -1].astype(np.float64)))
-        return anomaly_scores(outputs, self.manifest)
+        return anomaly_scores(in_chunks(self._call, values[:, -1]), self.manifest)
 
     def _probe(self) -> None:
         """Score the mean car and two odd ones: it also warms the graph up."""
@@ -145,10 +142,10 @@ def _scorer(manifest: Manifest, scale: Scale, weights: Weights) -> Callable[[Any
     """The graph: one trace for every batch size, because the first dimension is open."""
     tf = tensorflow()
     n = len(scale.names)
-    network = build(n, dtype="float64")
+    network = build(n, dtype="float32")
     set_weights(network, weights, NAME)
-    standardised = standardise(tf, scale, tf.float64)
-    residual = tf.constant(manifest.residual, tf.float64)
+    standardised = standardise(tf, scale, tf.float32)
+    residual = tf.constant(manifest.residual, tf.float32)
     known = float(scale.learnt.sum())
 
     def call(rows: Any) -> Sequence[Any]:
@@ -157,7 +154,7 @@ def _scorer(manifest: Manifest, scale: Scale, weights: Weights) -> Callable[[Any
         return score_of(tf, parts, present, known)
 
     graph: Callable[[Any], Sequence[Any]] = tf.function(
-        call, input_signature=[tf.TensorSpec((None, n), tf.float64)]
+        call, input_signature=[tf.TensorSpec((None, n), tf.float32)]
     )
     return graph
 

@@ -46,8 +46,11 @@ def score_of(tf: Any, parts: Any, present: Any, known: float) -> Sequence[Any]:
     # The power mean of the squared residuals. With exponent 1 one signal's deviation drowns
     # among the others, with infinity one signal's noise decides; on simulated wear 3 leads
     # failures by as much as the largest residual does, with fewer false alerts.
-    mean = tf.reduce_sum(parts * parts * parts, axis=1) / tf.maximum(count, 1.0)
-    return mean ** (1 / 3), count / known, *contributions(tf, parts)
+    # Beside the largest, because the third power of a wild value is beyond float32.
+    largest = tf.maximum(tf.reduce_max(parts, axis=1), 1e-30)
+    shares = parts / largest[:, tf.newaxis]
+    mean = tf.reduce_sum(shares * shares * shares, axis=1) / tf.maximum(count, 1.0)
+    return largest * mean ** (1 / 3), count / known, *contributions(tf, parts)
 
 
 def contributions(tf: Any, parts: Any) -> tuple[Any, Any]:
