@@ -269,14 +269,15 @@ async def test_a_kafka_that_no_longer_knows_its_requests_is_refused_for_tensorfl
     require_readable(settings)
 
     async def kafka_4(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answers like Kafka 4.1 to ApiVersions: no error, then (request, oldest, newest)."""
-        length = int.from_bytes(await reader.readexactly(4), "big")
-        correlation = (await reader.readexactly(length))[4:8]
-        known = [(0, 0, 13), (1, 4, 17), (3, 0, 13), (18, 0, 4)]
-        answer = correlation + struct.pack(">hi", 0, len(known))
-        answer += b"".join(struct.pack(">hhh", *one) for one in known)
-        writer.write(struct.pack(">i", len(answer)) + answer)
-        await writer.drain()
+        """Tells what it knows, as Kafka 4.1: no error, then (request, oldest, newest)."""
+        while length := int.from_bytes(await reader.read(4), "big"):
+            correlation = (await reader.readexactly(length))[4:8]
+            known = [(0, 0, 13), (1, 4, 17), (3, 0, 13), (18, 0, 0)]
+            answer = correlation + struct.pack(">hi", 0, len(known))
+            answer += b"".join(struct.pack(">hhh", *one) for one in known)
+            writer.write(struct.pack(">i", len(answer)) + answer)
+            await writer.drain()
+        writer.close()
 
     server = await asyncio.start_server(kafka_4, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
