@@ -1,7 +1,8 @@
 """Predictions in columns: what the scorer writes and alerts, twin and audit read."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,15 @@ import numpy as np
 from motorcade.fleet.arrays import Bools, Floats, Ids, Ints
 from motorcade.fleet.avro import PREDICTION_FLOATS, PREDICTION_LONGS, predictions_schema
 from motorcade.fleet.catalogue import Catalogue
-from motorcade.fleet.columns import MAX_VARINT, Block, Ragged, RecordLayout, read_varints
+from motorcade.fleet.columns import (
+    HEADER,
+    MAX_VARINT,
+    Block,
+    Ragged,
+    RecordLayout,
+    read_varints,
+    schema_id_of,
+)
 from motorcade.fleet.errors import DecodeError
 
 
@@ -109,12 +118,24 @@ class Words:
     which: Ints
 
 
-class PredictionAvro:
-    """Encodes and decodes `predictions` records."""
+#: The schema of an id, None where it is no schema of predictions; may block.
+Lookup = Callable[[int], dict[str, Any] | None]
 
-    def __init__(self, catalogue: Catalogue, schema_id: int) -> None:
+
+class PredictionAvro:
+    """Encodes and decodes `predictions` records.
+
+    Args:
+        catalogue: the fleet's signals.
+        schema_id: of our own schema.
+        lookup: schemas of other writers, such as an older scorer; None: there are none.
+    """
+
+    def __init__(self, catalogue: Catalogue, schema_id: int, lookup: Lookup | None = None) -> None:
         self.schema_id = schema_id
         self._layout = RecordLayout(predictions_schema(catalogue))
+        self._layouts: dict[int, RecordLayout] = {schema_id: self._layout}
+        self._lookup = lookup
 
     def encode(
         self,
@@ -159,13 +180,38 @@ class PredictionAvro:
     def decode(self, records: Sequence[bytes]) -> PredictionColumns:
         """Decode a batch; model, reason, kind and contributions are left out.
 
+        What a writer did not know yet is NaN.
+
         Raises:
-            DecodeError: as `RecordLayout.decode`.
+            DecodeError: as `RecordLayout.decode`, or a record of no known schema.
         """
-        block = self._layout.decode(records)
-        floats = dict(zip(PREDICTION_FLOATS, block.values.T, strict=True))
-        longs = dict(zip(PREDICTION_LONGS, block.longs.T, strict=True))
+        if len({record[:HEADER] for record in records}) == 1:
+            return self._decode(self._layout_of(records[0]), records)
+        runs = [(key, list(run)) for key, run in groupby(records, key=_head)]
+        return PredictionColumns.joined(
+            [self._decode(self._layout_of(key), run) for key, run in runs]
+        )
+
+    def _decode(self, layout: RecordLayout, records: Sequence[bytes]) -> PredictionColumns:
+        block = layout.decode(records)
+        unknown = np.full(len(block), np.nan)
+        floats = dict.fromkeys(PREDICTION_FLOATS, unknown)
+        floats |= dict(zip(layout.values, block.values.T, strict=True))
+        longs = dict(zip(layout.longs, block.longs.T, strict=True))
         return PredictionColumns(vin=block.vin, rest=block.rest, **floats, **longs)
+
+    def _layout_of(self, record: bytes) -> RecordLayout:
+        number = schema_id_of(record)
+        if number not in self._layouts:
+            schema = None if self._lookup is None else self._lookup(number)
+            if schema is None:
+                raise DecodeError(f"The schema {number} is none of predictions.")
+            layout = RecordLayout(schema)
+            ours = {*PREDICTION_FLOATS, *PREDICTION_LONGS}
+            if {*layout.values, *layout.longs} - ours or set(PREDICTION_LONGS) - {*layout.longs}:
+                raise DecodeError(f"The schema {number} has other fields than a prediction.")
+            self._layouts[number] = layout
+        return self._layouts[number]
 
     def check_details(self, records: Sequence[bytes], columns: PredictionColumns) -> None:
         """Check that what `decode` leaves out of a batch's records is there in full.
@@ -174,17 +220,32 @@ class PredictionAvro:
             DecodeError: a record ends elsewhere than its details; their texts are not looked into.
         """
         assert columns.rest is not None
-        tails = {record[at:] for record, at in zip(records, columns.rest.tolist(), strict=True)}
-        if not _end_with_details(list(tails)):
-            raise DecodeError("A prediction's details do not end where it ends.")
+        for head, run in groupby(zip(records, columns.rest.tolist(), strict=True), key=_head_of):
+            tails = {record[at:] for record, at in run}
+            if not _end_with_details(list(tails), len(self._layout_of(head).rest) - 1):
+                raise DecodeError("A prediction's details do not end where it ends.")
 
     def decode_one(self, record: bytes) -> dict[str, Any]:
-        """One record in full."""
-        return self._layout.decode_one(record)
+        """One record in full; a kind that its writer did not know yet is empty.
+
+        Raises:
+            DecodeError: as `decode`.
+        """
+        return {"kind": "", **dict.fromkeys(PREDICTION_FLOATS, np.nan)} | self._layout_of(
+            record
+        ).decode_one(record)
 
 
-def _end_with_details(tails: list[bytes]) -> bool:
-    """Whether each is three texts and an Avro array of (text, float), and no more."""
+def _head(record: bytes) -> bytes:
+    return record[:HEADER]
+
+
+def _head_of(pair: tuple[bytes, int]) -> bytes:
+    return pair[0][:HEADER]
+
+
+def _end_with_details(tails: list[bytes], texts: int) -> bool:
+    """Whether each is so many texts and an Avro array of (text, float), and no more."""
     data = b"".join([*tails, bytes(MAX_VARINT)])
     length = np.fromiter(map(len, tails), np.int64, len(tails))
     ends = np.cumsum(length)
@@ -193,7 +254,9 @@ def _end_with_details(tails: list[bytes]) -> bool:
         size, at = read_varints(data, at)
         return np.where((size < 0) | (size > ends - at), ends + 1, at + size)
 
-    at = after_text(after_text(after_text(ends - length)))
+    at = ends - length
+    for _ in range(texts):
+        at = after_text(at)
     done = np.zeros(len(tails), dtype=bool)
     while (at <= ends).all() and not done.all():
         count, after = read_varints(data, at)

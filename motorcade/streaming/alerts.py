@@ -19,6 +19,7 @@ from motorcade.fleet.alert_rules import (
     kind_named,
     kind_of,
 )
+from motorcade.fleet.alert_rules import steps as steps_of
 from motorcade.fleet.avro import PREDICTIONS_SUBJECT
 from motorcade.fleet.catalogue import load_catalogue
 from motorcade.fleet.errors import DecodeError
@@ -28,7 +29,7 @@ from motorcade.fleet.settings import ProcessSettings
 from motorcade.fleet.topics import ALERTS, ALERTS_STATE, PREDICTIONS
 from motorcade.runtime.derive import Output, derive
 from motorcade.runtime.kafka import Record, read_all
-from motorcade.runtime.registry import schema_id
+from motorcade.runtime.registry import schema_id, subject_lookup
 from motorcade.runtime.service import Service, run
 from motorcade.streaming.malformed import Malformed
 
@@ -113,21 +114,17 @@ class AlertStep:
         columns, records = self._decode(records)
         if columns is None:
             return []
-        with np.errstate(invalid="ignore"):
-            scored = np.isfinite(columns.threshold) & ~np.isnan(columns.score)
-            above = scored & (columns.score > columns.threshold)
-            strong = above & (columns.score > columns.threshold * self._rule.strong)
+        steps = steps_of(self._rule, columns.score, columns.threshold)
         keys = [record.key for record in records]
-        hot = {keys[row] for row in np.flatnonzero(above).tolist()}
+        hot = {keys[row] for row in np.flatnonzero(steps > 0).tolist()}
         for watched in self._watched.values():
             hot |= watched
         if not hot:
             return []
         outputs: list[Output] = []
-        for row in np.flatnonzero(scored).tolist():
+        for row in np.flatnonzero(steps).tolist():
             if keys[row] in hot:
-                step = 1 + int(strong[row]) if above[row] else -1
-                outputs += self._take(records[row], columns, row, step)
+                outputs += self._take(records[row], columns, row, int(steps[row]))
         self._measure()
         return outputs
 
@@ -237,7 +234,7 @@ async def _body(service: Service) -> None:
     def states(partition: int) -> AsyncIterator[list[Record]]:
         return read_all(settings, [ALERTS_STATE], partitions=[partition])
 
-    codec = PredictionAvro(catalogue, number)
+    codec = PredictionAvro(catalogue, number, subject_lookup(settings, PREDICTIONS_SUBJECT))
     step = AlertStep(codec, settings.rule, states, Malformed(service.log, "alerts"))
     await derive(service, step)
 

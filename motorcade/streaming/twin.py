@@ -27,7 +27,7 @@ from motorcade.runtime.kafka import (
     read_all,
     started,
 )
-from motorcade.runtime.registry import schema_by_id, schema_id
+from motorcade.runtime.registry import schema_by_id, schema_id, subject_lookup
 from motorcade.runtime.service import Service, run
 from motorcade.streaming.malformed import Log, Malformed
 from motorcade.streaming.twin_fold import TOPICS, Fold
@@ -107,7 +107,9 @@ class Intake:
             catalogue, await schema_id(settings, catalogue, TELEMETRY_SUBJECT)
         )
         predictions = PredictionAvro(
-            catalogue, await schema_id(settings, catalogue, PREDICTIONS_SUBJECT)
+            catalogue,
+            await schema_id(settings, catalogue, PREDICTIONS_SUBJECT),
+            subject_lookup(settings, PREDICTIONS_SUBJECT),
         )
         fold = Fold(telemetry, predictions, Malformed(log, "twin"))
         return cls(settings, telemetry, fold)

@@ -103,7 +103,8 @@ def _telemetry(
 def _prediction(rows: list[dict[str, Any]], catalogue: Catalogue) -> dict[str, Any] | None:
     if not rows:
         return None
-    found = PredictionAvro(catalogue, 0).decode_one(rows[0]["record"])
+    record = rows[0]["record"]
+    found = PredictionAvro(catalogue, schema_id_of(record)).decode_one(record)
     return {name: found[name] for name in (*IDENTITY_FIELDS, "coverage", "model", "version")} | {
         "score": _finite(found["score"]),
         "threshold": _finite(found["threshold"]),

@@ -15,7 +15,7 @@ from motorcade.fleet.settings import ProcessSettings
 from motorcade.fleet.topics import PARTITIONS, PREDICTIONS
 from motorcade.ml.announce import live
 from motorcade.runtime.kafka import TopicPartition, consumer, read_all, started
-from motorcade.runtime.registry import schema_id
+from motorcade.runtime.registry import schema_id, subject_lookup
 
 
 class Side(msgspec.Struct, frozen=True):
@@ -118,7 +118,8 @@ async def compare_live(settings: ProcessSettings, messages: int) -> Live:
             "motorcade models challenge NAME lets a model score beside the champion.",
         )
     catalogue = load_catalogue(settings.signals)
-    codec = PredictionAvro(catalogue, await schema_id(settings, catalogue, PREDICTIONS_SUBJECT))
+    number = await schema_id(settings, catalogue, PREDICTIONS_SUBJECT)
+    codec = PredictionAvro(catalogue, number, subject_lookup(settings, PREDICTIONS_SUBJECT))
     champion, challenger = slots[ModelSlot.CHAMPION], slots[ModelSlot.CHALLENGER]
     since = max(champion.announced, challenger.announced)
     parts: list[PredictionColumns] = []

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from motorcade.fleet.avro import PREDICTION_FLOATS, telemetry_schema
+from motorcade.fleet.avro import PREDICTION_FLOATS, predictions_schema, telemetry_schema
 from motorcade.fleet.catalogue import load_catalogue
 from motorcade.fleet.clock import RunClock
-from motorcade.fleet.columns import Block, RecordLayout, schema_id_of
+from motorcade.fleet.columns import Block, Ragged, RecordLayout, schema_id_of
 from motorcade.fleet.errors import DecodeError, SettingsError
 from motorcade.fleet.messages import AlertState, VehicleStatus, decode, encode
 from motorcade.fleet.predictions import PredictionAvro, PredictionColumns, Words
@@ -192,6 +192,61 @@ def test_what_a_model_foresees_survives_with_what_the_challenger_says() -> None:
         ("", "too sparse"),
         ("P0217", ""),
     ]
+
+
+def older_predictions(codec: PredictionAvro) -> tuple[dict[str, Any], list[bytes]]:
+    """The schema of a scorer that foresees nothing, and three records of it."""
+    schema = predictions_schema(CATALOGUE)
+    new = {*PREDICTION_FLOATS[3:], "kind"}
+    older = schema | {"fields": [f for f in schema["fields"] if f["name"] not in new]}
+    words = [b"\x02m\x00\x00", b"\x02m\x04no\x00", b"\x02m\x00\x00"]
+    block = Block(
+        np.array([b"MC9AAT5E0T0000001"] * 3, dtype="S17"),
+        np.array([[0.5, 1.0, 0.25], [np.nan, 1.0, 0.25], [2.0, 1.0, 0.25]]),
+        np.arange(21).reshape(3, 7) * 1000,
+    )
+    return older, RecordLayout(older).encode(8, block, Ragged.of(words))
+
+
+def test_predictions_of_an_older_scorer_are_read_beside_ours() -> None:
+    asked: list[int] = []
+
+    def lookup(number: int) -> dict[str, Any] | None:
+        asked.append(number)
+        return older_predictions(codec)[0] if number == 8 else None
+
+    codec = PredictionAvro(CATALOGUE, 9, lookup)
+    _, old = older_predictions(codec)
+    ones = np.ones(2, dtype=np.int64)
+    columns = PredictionColumns(
+        np.array([b"MC9AAT5E0T0000002"] * 2, dtype="S17"),
+        *(np.ones(2),) * 3,
+        *(ones,) * 7,
+        probability=np.array([0.25, 0.5]),
+    )
+    ours = codec.encode(columns, "m", ["", ""], contributions(2, [("speed", 1.0)]))
+    mixed = [old[0], ours[0], ours[1], *old[1:]]
+    found = codec.decode(mixed)
+    assert found.score[[0, 1, 2, 4]].tolist() == [0.5, 1.0, 1.0, 2.0]
+    assert found.probability is not None
+    assert np.isnan(found.probability).tolist() == [True, False, False, True, True]
+    assert found.version.tolist() == [6000, 1, 1, 13000, 20000]
+    codec.check_details(mixed, found)
+    with pytest.raises(DecodeError, match="details"):
+        codec.check_details([old[0] + b"\0"], codec.decode([old[0] + b"\0"]))
+    assert codec.decode_one(old[1])["reason"] == "no"
+    assert codec.decode_one(old[1])["kind"] == ""
+    assert asked == [8]
+    with pytest.raises(DecodeError, match="schema 7 is none of predictions"):
+        codec.decode([b"\0\0\0\0\7" + old[0][5:]])
+
+
+def test_any_avro_reader_takes_an_older_prediction_under_our_schema() -> None:
+    older, records = older_predictions(PredictionAvro(CATALOGUE, 9))
+    found = fastavro.schemaless_reader(
+        io.BytesIO(records[0][5:]), older, predictions_schema(CATALOGUE)
+    )
+    assert (found["score"], found["probability"], found["kind"]) == (0.5, 0.0, "")
 
 
 def test_messages_survive_and_a_wrong_one_says_what_is_wrong() -> None:
