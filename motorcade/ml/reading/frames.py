@@ -10,7 +10,7 @@ from motorcade.fleet.catalogue import Catalogue
 from motorcade.fleet.telemetry import TelemetryColumns
 
 if TYPE_CHECKING:
-    import pandas as pd
+    import pandas as pd  # type: ignore[import-untyped]
 
 
 def frame(
@@ -29,7 +29,7 @@ def frame(
         A row per record: `vin` (category), `boot`, `seq`, `time` (event time, UTC), `due`, then
         the signals in catalogue order, NaN where absent. Some 250 bytes a row.
     """
-    import pandas as pd
+    import pandas as pd  # type: ignore[import-untyped]
 
     parts = [batch if keep is None else batch.take(keep(batch)) for batch in batches]
     rows = TelemetryColumns.joined(parts) if parts else _nothing(catalogue)

@@ -196,7 +196,7 @@ def operations() -> Any:
     """
     tensorflow()
     try:
-        from tensorflow_io.python.ops import core_ops
+        from tensorflow_io.python.ops import core_ops  # type: ignore[import-untyped]
 
         # The library behind them is loaded when the first one is asked for.
         core_ops.io_kafka_readable_init  # noqa: B018
