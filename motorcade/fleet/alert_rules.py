@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 
+from motorcade.fleet.arrays import Floats, Ints
 from motorcade.fleet.messages import AlertAction, AlertState
 
 
@@ -134,6 +136,24 @@ class Rule:
     raise_at: int = 4
     ceiling: int = 8
     strong: float = 4.0
+
+
+def steps(rule: Rule, score: Floats, threshold: Floats | float) -> Ints:
+    """What each message does to its car's counter, shape (n,).
+
+    Args:
+        rule: what counts double.
+        score: (n,), NaN or infinite thresholds: not scored.
+        threshold: of the model, or (n,) of each message's model.
+
+    Returns:
+        +1 or +2 for an anomalous message, -1 for an ordinary one, 0 for one that was not scored.
+    """
+    with np.errstate(invalid="ignore"):
+        scored = np.isfinite(threshold) & ~np.isnan(score)
+        above = scored & (score > threshold)
+        strong = above & (score > threshold * rule.strong)
+    return above.astype(np.int64) + strong - (scored & ~above)
 
 
 class Evidence(NamedTuple):

@@ -3,7 +3,6 @@
 import asyncio
 import inspect
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -23,6 +22,8 @@ from motorcade.stack import (
     contract_cli,
     dataset_cli,
     dlq_cli,
+    drift_cli,
+    evaluate_cli,
     generate_cli,
     models_cli,
     processes,
@@ -34,9 +35,10 @@ from motorcade.stack import (
     twin_cli,
 )
 from motorcade.stack.demo.command import demo
+from motorcade.stack.joining import join
 from motorcade.stack.load.command import load
 from motorcade.stack.options import StackOptions
-from motorcade.stack.plan import broker_of, environment, needed_archives
+from motorcade.stack.plan import broker_of, needed_archives
 from motorcade.stack.settings import StackSettings
 from motorcade.stack.shared_options import (
     Broker,
@@ -73,6 +75,8 @@ app.command("topics")(contract_cli.topics)
 app.command("contract")(contract_cli.contract)
 app.command("generate")(generate_cli.generate_set)
 app.command("size")(sizing_cli.size)
+app.command("drift")(drift_cli.drift)
+app.command("evaluate")(evaluate_cli.evaluate)
 
 console = Console(stderr=True)
 
@@ -326,20 +330,11 @@ def twin(context: typer.Context, variables: Variables = False, state: State = No
     if context.invoked_subcommand is None:
         _run_process("twin", variables)
     else:
-        _join(state)
+        join(state)
 
 
 def joined(state: State = None) -> None:
-    _join(state)
-
-
-def _join(state: Path | None) -> None:
-    """Lets what runs next find the stack that runs, unless the environment names another."""
-    folder = folder_of(state)
-    running = folder.load()
-    if running is not None:
-        for name, value in environment(running, folder).items():
-            os.environ.setdefault(name, value)
+    join(state)
 
 
 app.add_typer(

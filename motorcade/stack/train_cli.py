@@ -148,11 +148,11 @@ def _model_command(model: str) -> None:
             since_ms=moment_ms(since, now_ms, "--since"),
             until_ms=moment_ms(until, now_ms, "--until"),
             reader=reader,
-            horizon_ms=_span_ms(horizon, "--horizon"),
-            life_cap_ms=_span_ms(life_cap, "--life-cap") if life_cap else None,
+            horizon_ms=span_ms(horizon, "--horizon"),
+            life_cap_ms=span_ms(life_cap, "--life-cap") if life_cap else None,
             rows=window,
-            every_ms=_span_ms(every, "--every") if every else None,
-            max_gap_ms=_span_ms(max_gap, "--max-gap") if max_gap else None,
+            every_ms=span_ms(every, "--every") if every else None,
+            max_gap_ms=span_ms(max_gap, "--max-gap") if max_gap else None,
             later=later,
             epochs=epochs,
             seed=seed,
@@ -196,7 +196,12 @@ def _train(request: "Request", *, as_json: bool, progress_json: bool) -> None:
     _report(trained, settings, as_json=as_json or progress_json)
 
 
-def _span_ms(text: str, option: str) -> int:
+def span_ms(text: str, option: str) -> int:
+    """Milliseconds of "90s", "10m", "2h" or "1d".
+
+    Raises:
+        SettingsError: the text is none of these.
+    """
     return round(_duration_s(text, option) * 1000)
 
 
@@ -283,6 +288,8 @@ def _report(trained: "Trained", settings: ProcessSettings, *, as_json: bool) -> 
         import msgspec
 
         document = msgspec.to_builtins(manifest) | {"folder": str(folder)}
+        if trained.decision is not None:
+            document["decision"] = trained.decision.why
         sys.stdout.write(json.dumps({"trained": document}) + "\n")
         return
     metrics, vehicles = manifest.metrics, manifest.origin.vehicles
@@ -297,4 +304,12 @@ def _report(trained: "Trained", settings: ProcessSettings, *, as_json: bool) -> 
     )
     console.print(f"Stored in {folder}.")
     console.print(f"Curves: mlflow ui --backend-store-uri {address_of(settings)}")
-    console.print("Next: motorcade logs score · motorcade status")
+    if trained.decision is not None:
+        console.print(trained.decision.why)
+        for note in trained.decision.comparison["notes"]:
+            console.print(f"Note: {note}", style="yellow")
+    dataset = manifest.origin.dataset
+    console.print(
+        f"Next: motorcade evaluate {manifest.name} --dataset {dataset} --report report.html · "
+        "motorcade models list · motorcade logs score"
+    )

@@ -16,6 +16,8 @@ from motorcade.ml.announce import announce
 from motorcade.ml.drift.reference import reference_of, write_reference
 from motorcade.ml.drift.sample import Sample, Sampled
 from motorcade.ml.errors import TrainingError
+from motorcade.ml.judging.promotion import Decision
+from motorcade.ml.judging.run import decide_on, live_champion
 from motorcade.ml.labels.failures import Failures
 from motorcade.ml.labels.split import TEST, by_time, by_vehicle
 from motorcade.ml.models.base import Architecture, FitOptions
@@ -76,10 +78,14 @@ class Earlier:
 
 
 class Trained(NamedTuple):
-    """A stored model, and its announcement if it is live."""
+    """A stored model, its announcement if it is live, and what was decided where it was compared.
+
+    Where a baseline is better than the model, that baseline is live.
+    """
 
     manifest: Manifest
     announcement: ModelAnnouncement | None
+    decision: Decision | None = None
 
 
 class _Stored(NamedTuple):
@@ -140,26 +146,53 @@ def train(
             store.root / one.announcement.path,
             reference_of(catalogue.features, sample, healthy.score, healthy.vin),
         )
-    first = stored[0]
-    live = request.promote == "always"
-    if live:
-        manifest = first.candidate.manifest
-        progress(Progress("announcing", 0, 1))
-        asyncio.run(announce(settings, first.announcement))
-        progress(
-            Progress("announcing", 1, 1, f"{manifest.name} {first.announcement.version} is live")
+    first = stored[0].candidate.manifest
+    decision = None
+    if request.promote == "auto":
+        beside = _baselines(store, wanted, record, plan, request, until_ms)
+        decision = decide_on(
+            settings, record, store, first, beside, live_champion(settings), progress
         )
+    winner = decision.winner if decision else None
+    if request.promote == "always":
+        winner = first.name, first.version
+    if winner is not None:
+        announcement = store.announcement(*winner, time.time_ns() // 1_000_000)
+        progress(Progress("announcing", 0, 1))
+        asyncio.run(announce(settings, announcement))
+        progress(Progress("announcing", 1, 1, f"{winner[0]} {winner[1]} is live"))
+    if decision is not None:
+        for place in {(first.name, first.version), winner or (first.name, first.version)}:
+            store.write_comparison(*place, decision.comparison)
     progress(Progress("tracking", 0, len(stored)))
     tracking = Tracking(settings)
     for number, one in enumerate(stored, 1):
         manifest = one.candidate.manifest
         folder = store.root / one.announcement.path
-        run = tracking.write(manifest, folder, one.params, one.candidate.curves, manifest.metrics)
-        if live and one is first:
-            tracking.promoted(manifest.name, run)
+        metrics = manifest.metrics | _held_out(decision, manifest)
+        tracking.write(manifest, folder, one.params, one.candidate.curves, metrics)
         one.checkpoint.done()
         progress(Progress("tracking", number, len(stored)))
-    return Trained(first.candidate.manifest, first.announcement if live else None)
+    if winner is not None:
+        tracking.promoted(*winner)
+    live = winner == (first.name, first.version)
+    return Trained(first, announcement if live else None, decision)
+
+
+def _held_out(decision: Decision | None, manifest: Manifest) -> dict[str, float]:
+    """A model's figures on the vehicles that judge, where it was judged."""
+    if decision is None:
+        return {}
+    found = decision.comparison["models"].get(f"{manifest.name}:{manifest.version}", {})
+    figures = {
+        "test_pr_auc": found.get("pr_auc", {}).get("value"),
+        "test_roc_auc": found.get("roc_auc", {}).get("value"),
+        "test_recall": found.get("recall", {}).get("value"),
+        "test_lead_minutes": found.get("lead_median", {}).get("value"),
+        "test_false_per_day": found.get("false_per_day", {}).get("value"),
+        "test_life_rmse_minutes": found.get("life_rmse"),
+    }
+    return {name: value for name, value in figures.items() if value is not None}
 
 
 def _record(
@@ -175,6 +208,20 @@ def _record(
         until_ms=request.until_ms,
         told=lambda done, total: progress(Progress("recording", done, total)),
     )
+
+
+def _baselines(
+    store: ModelStore,
+    wanted: Architecture,
+    record: DatasetRecord,
+    plan: Plan,
+    request: Request,
+    until_ms: int | None,
+) -> list[Manifest]:
+    """The baselines that were trained on this data set with this plan."""
+    names = baselines_of(wanted.objective, life=request.life_cap_ms is not None)
+    found = (store.newest(name, lambda one: _is_of(one, record, plan, until_ms)) for name in names)
+    return [one for one in found if one is not None]
 
 
 def _missing_baselines(

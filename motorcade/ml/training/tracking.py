@@ -45,7 +45,7 @@ class Tracking:
         params: dict[str, Any],
         curves: dict[str, list[float]],
         metrics: dict[str, float],
-    ) -> str:
+    ) -> None:
         """One training: parameters, curves, figures and the model's files.
 
         Args:
@@ -54,9 +54,6 @@ class Tracking:
             params: what was asked for.
             curves: by epoch or iteration.
             metrics: single figures.
-
-        Returns:
-            The run's id.
         """
         from mlflow.entities import Metric, Param, RunTag
         from mlflow.exceptions import MlflowException
@@ -92,18 +89,18 @@ class Tracking:
             tags={"version": str(manifest.version)},
         )
         client.set_terminated(run.run_id)
-        return str(run.run_id)
 
-    def promoted(self, name: str, run: str) -> None:
-        """Mark the version that a run registered as the champion, and no other.
+    def promoted(self, name: str, version: int) -> None:
+        """Mark a stored version as the champion, and no other.
 
         Args:
             name: of the model.
-            run: the run's id.
+            version: in the model store; one that was never tracked cannot be marked.
         """
         client = self._client
         for other in client.search_registered_models():
             if CHAMPION in other.aliases:
                 client.delete_registered_model_alias(other.name, CHAMPION)
-        for found in client.search_model_versions(f"run_id='{run}'"):
-            client.set_registered_model_alias(name, CHAMPION, found.version)
+        for found in client.search_model_versions(f"name='{name}'"):
+            if found.tags.get("version") == str(version):
+                client.set_registered_model_alias(name, CHAMPION, found.version)
