@@ -76,10 +76,13 @@ class Reach:
         first[new, -1] = places.offset[new]
         self._first[slots[~stale]] = first[~stale]
 
-    def since(self, slots: Ints, partition: int) -> int | None:
-        """Offset of the first record that any of these slots' windows depends on; None: on none."""
-        mine = slots[self._partition[slots] == partition]
-        return int(self._first[mine, 0].min()) if len(mine) else None
+    def since(self, slots: Ints) -> dict[int, int]:
+        """By partition, the offset of the first record that any of these slots depends on."""
+        order = np.lexsort((self._first[slots, 0], self._partition[slots]))
+        partition, first = self._partition[slots][order], self._first[slots, 0][order]
+        begins = np.r_[True, partition[1:] != partition[:-1]] if len(slots) else []
+        rows = np.flatnonzero(begins)
+        return dict(zip(partition[rows].tolist(), first[rows].tolist(), strict=True))
 
     def partitions(self, slots: Ints) -> Ints:
         """Partition of each slot's car."""

@@ -137,17 +137,16 @@ class WindowState:
         place[wanted] = np.arange(len(wanted))
         slots = self._slots_of(columns.vin)
         for rows in _rounds(slots):
-            windows, full = self._round(
+            to = place[rows]
+            shown = to >= 0
+            out[to[shown]], filled[to[shown]] = self._round(
                 slots[rows],
                 values[rows],
                 columns.boot[rows],
                 columns.time[rows],
                 None if places is None else places.take(rows),
+                shown,
             )
-            to = place[rows]
-            shown = to >= 0
-            out[to[shown]] = windows[shown]
-            filled[to[shown]] = full[shown]
         return Windows(out, vin, boot, time, filled)
 
     def forget(self, vins: Iterable[bytes]) -> None:
@@ -158,22 +157,22 @@ class WindowState:
                 self._known[slot] = False
                 self._free.append(slot)
 
-    def since(self, partition: int) -> int | None:
-        """Offset of the first record of a partition that a window depends on; None: on none."""
+    def since(self) -> dict[int, int]:
+        """By partition, the offset of the first record that any window depends on.
+
+        Cars whose next message begins a new window anyway are dropped first.
+        """
         assert self._reach is not None
-        return self._reach.since(self._held(), partition)
+        held = self._held()
+        silent = self._reach.silent(held)
+        self._drop(held[silent])
+        return self._reach.since(held[~silent])
 
     def forget_partition(self, partition: int) -> None:
         """Drop the past of the cars of a partition."""
         assert self._reach is not None
         held = self._held()
         self._drop(held[self._reach.partitions(held) == partition])
-
-    def forget_silent(self) -> None:
-        """Drop the past of cars whose next message begins a new window anyway."""
-        assert self._reach is not None
-        held = self._held()
-        self._drop(held[self._reach.silent(held)])
 
     def _held(self) -> Ints:
         return np.fromiter(self._slots.values(), np.int64, len(self._slots))
@@ -224,8 +223,9 @@ class WindowState:
         boot: Ints,
         time: Ints,
         places: Places | None,
+        shown: Bools,
     ) -> tuple[Floats32, Ints]:
-        """At most one message per car: (windows, filled)."""
+        """At most one message per car: (windows, filled) of those that are shown."""
         spec = self.spec
         known, last_boot, last = self._known[slots], self._boot[slots], self._time[slots]
         if self._reach is not None:
@@ -241,12 +241,11 @@ class WindowState:
         steps = np.clip(np.where(fresh | stale, spec.rows, bucket - old), 0, spec.rows)
         if self._reach is not None and places is not None:
             self._reach.take(slots, places, steps, fresh, stale)
-        windows = self._shifted(slots, steps)
         new = steps > 0
         present = np.isfinite(values)
         total = np.where(new[:, None], 0.0, self._sum[slots]) + np.where(present, values, 0.0)
         count = np.where(new[:, None], 0, self._count[slots]) + present
-        windows[:, -1] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+        last_row = np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
         filled = np.where(
             fresh | stale, 1, np.minimum(self._filled[slots] + steps, spec.rows)
         ).astype(np.int64)
@@ -260,16 +259,23 @@ class WindowState:
         self._filled[kept] = filled[lasting]
         self._sum[kept] = total[lasting]
         self._count[kept] = count[lasting]
-        self._window[kept] = windows[lasting]
-        return windows, filled
+        moved = new & lasting
+        self._shift(slots[moved], steps[moved])
+        self._window[kept, -1] = last_row[lasting]
+        windows: Floats32 = self._window[slots[shown]]
+        alone = stale[shown]
+        if alone.any():
+            windows[alone, :-1] = np.nan
+            windows[alone, -1] = last_row[shown][alone]
+        return windows, filled[shown]
 
-    def _shifted(self, slots: Ints, steps: Ints) -> Floats32:
-        """The cars' windows moved up by some rows, NaN below."""
+    def _shift(self, slots: Ints, steps: Ints) -> None:
+        """Move the cars' windows up by some rows, NaN below."""
         rows = self.spec.rows
         source = np.arange(rows) + steps[:, None]
-        windows: Floats32 = self._window[slots[:, None], np.minimum(source, rows - 1)]
+        windows = self._window[slots[:, None], np.minimum(source, rows - 1)]
         windows[source >= rows] = np.nan
-        return windows
+        self._window[slots] = windows
 
 
 def _rounds(slots: Ints) -> list[Ints]:

@@ -112,8 +112,8 @@ class Remembering(Step, Protocol):
     `history` then counts only where nothing was kept.
     """
 
-    def since(self, partition: int) -> int | None:
-        """Source offset of the first record that the partition's state depends on; None: on none.
+    def since(self) -> dict[int, int]:
+        """Source offset of the first record that each partition's state depends on, if on any.
 
         Read again from there to the committed offset, in whatever batches, the records give the
         same state again.
@@ -374,9 +374,9 @@ class _Loop(ConsumerRebalanceListener):
             return
         noted: dict[TopicPartition, int | tuple[int, str]] = dict(changed)
         if self._remembering is not None:
+            since = self._remembering.since()
             for tp, offset in changed.items():
-                since = self._remembering.since(tp.partition)
-                noted[tp] = (offset, "" if since is None else str(since))
+                noted[tp] = (offset, str(since.get(tp.partition, "")))
         try:
             await self._consumer.commit(noted)
         except CommitFailedError:

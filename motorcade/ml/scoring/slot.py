@@ -97,12 +97,9 @@ class Slot:
         """Drop the past of a partition's cars."""
         self._windows.forget_partition(partition)
 
-    def since(self, partition: int) -> int | None:
-        """Offset of the first record that a window of the partition depends on; None: on none."""
-        if self.stateless:
-            return None
-        self._windows.forget_silent()
-        return self._windows.since(partition)
+    def since(self) -> dict[int, int]:
+        """By partition, the offset of the first record that any window depends on."""
+        return {} if self.stateless else self._windows.since()
 
     def why_not(self, judged: Judged, row: int) -> tuple[str, str]:
         """Outcome and reason of a message that was not scored."""

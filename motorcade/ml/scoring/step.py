@@ -85,10 +85,13 @@ class ScoreStep:
         for warming in self.warming.values():
             warming.disturbed = True
 
-    def since(self, partition: int) -> int | None:
+    def since(self) -> dict[int, int]:
         """See `Remembering`."""
-        found = [slot.since(partition) for slot in self.live.values()]
-        return min((one for one in found if one is not None), default=None)
+        found: dict[int, int] = {}
+        for slot in self.live.values():
+            for partition, offset in slot.since().items():
+                found[partition] = min(offset, found.get(partition, offset))
+        return found
 
     def rebuild(self, records: list[Record]) -> None:
         """See `Remembering`."""

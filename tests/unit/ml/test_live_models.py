@@ -198,7 +198,7 @@ def test_a_model_of_windows_warms_up_before_it_goes_live(bench: Bench) -> None:
     bench.hear([bench.stored(2, rows=4)])
     assert bench.version() == 2
     assert bench.log[-2:] == ["model warms up", "model is live"]
-    assert bench.step.since(0) == 20 - 4
+    assert bench.step.since()[0] == 20 - 4
     assert not bench.step.warming
 
 
