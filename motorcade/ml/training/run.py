@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -11,24 +10,20 @@ import msgspec
 from motorcade.fleet.catalogue import load_catalogue
 from motorcade.fleet.messages import ModelAnnouncement
 from motorcade.fleet.settings import ProcessSettings
-from motorcade.fleet.telemetry import TelemetryColumns
 from motorcade.ml.announce import announce
 from motorcade.ml.drift.reference import reference_of, write_reference
 from motorcade.ml.drift.sample import Sample, Sampled
 from motorcade.ml.errors import TrainingError
 from motorcade.ml.judging.promotion import Decision
 from motorcade.ml.judging.run import decide_on, live_champion
-from motorcade.ml.labels.failures import Failures
-from motorcade.ml.labels.split import TEST, by_time, by_vehicle
+from motorcade.ml.labels.split import TEST
 from motorcade.ml.models.base import Architecture, FitOptions
 from motorcade.ml.models.catalogue import architecture, baselines_of
-from motorcade.ml.reading.reader import open_reader
-from motorcade.ml.reading.recording import record_dataset, trouble_codes
-from motorcade.ml.reading.records import DatasetRecord, DatasetStore
 from motorcade.ml.store import Manifest, ModelStore
 from motorcade.ml.training.assemble import Limits
 from motorcade.ml.training.checkpoints import Checkpoint, Progress, folder_of
 from motorcade.ml.training.learn import Candidate, Plan, Task, learn
+from motorcade.ml.training.lesson import Lesson, open_lesson, recorded
 from motorcade.ml.training.tracking import Tracking
 
 Promote = Literal["auto", "always", "never"]
@@ -65,18 +60,6 @@ class Request(msgspec.Struct, frozen=True):
     promote: Promote = "always"
 
 
-class Earlier:
-    """Batches without what was sent at a moment of event time or after it, as often as iterated."""
-
-    def __init__(self, batches: Iterable[TelemetryColumns], before_ms: int) -> None:
-        self._batches = batches
-        self._before_ms = before_ms
-
-    def __iter__(self) -> Iterator[TelemetryColumns]:
-        for batch in self._batches:
-            yield batch.take(batch.time < self._before_ms)
-
-
 class Trained(NamedTuple):
     """A stored model, its announcement if it is live, and what was decided where it was compared.
 
@@ -109,37 +92,32 @@ def train(
         UnreachableError: Kafka or the registry does not answer.
     """
     wanted = architecture(request.model)
+    beside = _beside(wanted, request)
     catalogue = load_catalogue(settings.signals)
-    record = _record(settings, request, progress)
-    reader = open_reader(settings, record, catalogue, request.reader)
-    codes = trouble_codes(settings, record.dtc)
-    until_ms = None
-    batches: Iterable[TelemetryColumns] = reader
-    if request.later:
-        until_ms = by_time(record.event_from, record.event_to, share=request.later).from_ms
-        batches = Earlier(reader, until_ms)
-        codes = [code for code in codes if code.time < until_ms]
-    split = by_vehicle(
-        (vin.encode() for vin in record.vins), request.seed, test_vehicles=record.test_vehicles
-    )
-    plan = Plan(request.horizon_ms, request.life_cap_ms, request.seed, request.limits)
     store = ModelStore.of(settings)
-    tasks = [
-        _task(settings, request, one, record, plan, progress)
-        for one in [wanted, *_missing_baselines(store, wanted, record, plan, request, until_ms)]
-    ]
+    record = recorded(settings, request.dataset, request.since_ms, request.until_ms, progress)
+    plan = Plan(request.horizon_ms, request.life_cap_ms, request.seed, request.limits)
+    lesson = open_lesson(
+        settings, record, catalogue, plan, later=request.later, reader=request.reader
+    )
+    there = lesson.models(store, beside)
+    missing = [] if wanted.baseline else [name for name in beside if name not in there]
+    part_of = lesson.split.part_of
     sample = Sample(catalogue)
     candidates = learn(
         catalogue,
-        Sampled(batches, sample, lambda vin: split.part_of[vin] != TEST),
-        len(reader),
-        Failures.of(codes),
-        lambda vin: split.part_of[vin],
-        tasks,
+        Sampled(lesson.batches, sample, lambda vin: part_of[vin] != TEST),
+        lesson.total,
+        lesson.failures,
+        lambda vin: part_of[vin],
+        [
+            _task(settings, request, architecture(name), lesson, progress)
+            for name in (wanted.name, *missing)
+        ],
         plan,
         progress,
     )
-    stored = [_store(store, candidate, record, until_ms) for candidate in candidates]
+    stored = [_store(store, candidate, lesson) for candidate in candidates]
     for one in stored:
         healthy = one.candidate.healthy
         write_reference(
@@ -147,36 +125,63 @@ def train(
             reference_of(catalogue.features, sample, healthy.score, healthy.vin),
         )
     first = stored[0].candidate.manifest
-    decision = None
-    if request.promote == "auto":
-        beside = _baselines(store, wanted, record, plan, request, until_ms)
-        decision = decide_on(
-            settings, record, store, first, beside, live_champion(settings), progress
-        )
-    winner = decision.winner if decision else None
+    mine = first.name, first.version
+    decision, winner = None, None
     if request.promote == "always":
-        winner = first.name, first.version
-    if winner is not None:
-        announcement = store.announcement(*winner, time.time_ns() // 1_000_000)
-        progress(Progress("announcing", 0, 1))
-        asyncio.run(announce(settings, announcement))
-        progress(Progress("announcing", 1, 1, f"{winner[0]} {winner[1]} is live"))
-    if decision is not None:
-        for place in {(first.name, first.version), winner or (first.name, first.version)}:
+        winner = mine
+    elif request.promote == "auto":
+        rivals = lesson.models(store, beside).values()
+        champion = live_champion(settings)
+        decision = decide_on(settings, record, store, first, list(rivals), champion, progress)
+        winner = decision.winner
+        for place in {mine, winner or mine}:
             store.write_comparison(*place, decision.comparison)
+    announcement = None if winner is None else _announce(settings, store, winner, progress)
+    _track(settings, store, stored, decision, winner, progress)
+    return Trained(first, announcement if winner == mine else None, decision)
+
+
+def _beside(wanted: Architecture, request: Request) -> tuple[str, ...]:
+    """The baselines that the model is compared with."""
+    if request.promote != "auto":
+        return ()
+    return baselines_of(wanted.objective, life=request.life_cap_ms is not None)
+
+
+def _announce(
+    settings: ProcessSettings,
+    store: ModelStore,
+    winner: tuple[str, int],
+    progress: Callable[[Progress], None],
+) -> ModelAnnouncement:
+    name, version = winner
+    progress(Progress("announcing", 0, 1))
+    announcement = store.announcement(name, version, time.time_ns() // 1_000_000)
+    announcement = asyncio.run(announce(settings, announcement))
+    progress(Progress("announcing", 1, 1, f"{name} {version} is live"))
+    return announcement
+
+
+def _track(
+    settings: ProcessSettings,
+    store: ModelStore,
+    stored: Sequence[_Stored],
+    decision: Decision | None,
+    winner: tuple[str, int] | None,
+    progress: Callable[[Progress], None],
+) -> None:
+    """Write all trainings down; after that they are done."""
     progress(Progress("tracking", 0, len(stored)))
     tracking = Tracking(settings)
     for number, one in enumerate(stored, 1):
         manifest = one.candidate.manifest
-        folder = store.root / one.announcement.path
         metrics = manifest.metrics | _held_out(decision, manifest)
+        folder = store.root / one.announcement.path
         tracking.write(manifest, folder, one.params, one.candidate.curves, metrics)
         one.checkpoint.done()
         progress(Progress("tracking", number, len(stored)))
     if winner is not None:
         tracking.promoted(*winner)
-    live = winner == (first.name, first.version)
-    return Trained(first, announcement if live else None, decision)
 
 
 def _held_out(decision: Decision | None, manifest: Manifest) -> dict[str, float]:
@@ -195,70 +200,11 @@ def _held_out(decision: Decision | None, manifest: Manifest) -> dict[str, float]
     return {name: value for name, value in figures.items() if value is not None}
 
 
-def _record(
-    settings: ProcessSettings, request: Request, progress: Callable[[Progress], None]
-) -> DatasetRecord:
-    if request.dataset:
-        return DatasetStore.of(settings).read(request.dataset)
-    now = datetime.now(UTC)
-    return record_dataset(
-        settings,
-        f"until-{now:%Y%m%d-%H%M%S-%f}",
-        since_ms=request.since_ms,
-        until_ms=request.until_ms,
-        told=lambda done, total: progress(Progress("recording", done, total)),
-    )
-
-
-def _baselines(
-    store: ModelStore,
-    wanted: Architecture,
-    record: DatasetRecord,
-    plan: Plan,
-    request: Request,
-    until_ms: int | None,
-) -> list[Manifest]:
-    """The baselines that were trained on this data set with this plan."""
-    names = baselines_of(wanted.objective, life=request.life_cap_ms is not None)
-    found = (store.newest(name, lambda one: _is_of(one, record, plan, until_ms)) for name in names)
-    return [one for one in found if one is not None]
-
-
-def _missing_baselines(
-    store: ModelStore,
-    wanted: Architecture,
-    record: DatasetRecord,
-    plan: Plan,
-    request: Request,
-    until_ms: int | None,
-) -> list[Architecture]:
-    """The baselines that have not been trained on this data set with this plan."""
-    if wanted.baseline or request.promote != "auto":
-        return []
-    return [
-        architecture(name)
-        for name in baselines_of(wanted.objective, life=request.life_cap_ms is not None)
-        if store.newest(name, lambda manifest: _is_of(manifest, record, plan, until_ms)) is None
-    ]
-
-
-def _is_of(manifest: Manifest, record: DatasetRecord, plan: Plan, until_ms: int | None) -> bool:
-    """Whether a model was trained on these rows with this horizon, seed and window."""
-    return (
-        manifest.origin.ranges == [tuple(one) for one in record.telemetry]
-        and manifest.origin.seed == plan.seed
-        and manifest.origin.event_until == until_ms
-        and manifest.horizon_ms == plan.horizon_ms
-        and manifest.window == architecture(manifest.architecture).window
-    )
-
-
 def _task(
     settings: ProcessSettings,
     request: Request,
     wanted: Architecture,
-    record: DatasetRecord,
-    plan: Plan,
+    lesson: Lesson,
     progress: Callable[[Progress], None],
 ) -> Task:
     """The asked-for model as the request says; a baseline beside it as it is made for."""
@@ -276,13 +222,13 @@ def _task(
     how = _options(request) if asked else FitOptions(seed=request.seed)
     folder = folder_of(
         settings,
-        rows=record.rows_sha256,
-        codes=record.dtc,
+        rows=lesson.record.rows_sha256,
+        codes=lesson.record.dtc,
         later=request.later,
         model=wanted.name,
         window=window,
         how=how,
-        plan=plan,
+        plan=lesson.plan,
     )
     checkpoint = Checkpoint(folder, progress, "" if asked else wanted.name)
     return Task(wanted, window, how, checkpoint, optional=not asked)
@@ -306,26 +252,24 @@ def _options(request: Request) -> FitOptions:
     return FitOptions(**known, seed=request.seed, extra=extra)
 
 
-def _store(
-    store: ModelStore, candidate: Candidate, record: DatasetRecord, until_ms: int | None
-) -> _Stored:
+def _store(store: ModelStore, candidate: Candidate, lesson: Lesson) -> _Stored:
     task = candidate.task
     manifest = msgspec.structs.replace(
         candidate.manifest,
         version=store.next_version(candidate.manifest.name),
         origin=msgspec.structs.replace(
             candidate.manifest.origin,
-            dataset=record.name,
-            ranges=[tuple(one) for one in record.telemetry],
-            schema_ids=list(record.schema_ids),
-            event_until=until_ms,
+            dataset=lesson.record.name,
+            ranges=[tuple(one) for one in lesson.record.telemetry],
+            schema_ids=list(lesson.record.schema_ids),
+            event_until=lesson.until_ms,
         ),
     )
     announcement = store.write(manifest, candidate.weights, time.time_ns() // 1_000_000)
     params = {
-        "dataset": record.name,
+        "dataset": lesson.record.name,
         "window": f"{task.window.rows} x {task.window.every_ms} ms",
-        "event_until": until_ms,
+        "event_until": lesson.until_ms,
         "horizon_ms": manifest.horizon_ms,
         "life_cap_ms": manifest.life_cap_ms,
         "seed": task.how.seed,

@@ -15,7 +15,7 @@ from motorcade.ml.models.autoencoder import ARCHITECTURE
 from motorcade.ml.store import Manifest, Weights
 from motorcade.ml.training.checkpoints import Progress
 from motorcade.ml.training.learn import Candidate, Plan
-from motorcade.ml.training.run import Earlier
+from motorcade.ml.training.lesson import Earlier
 
 from .learning import Unwatched, learnt_by
 from .telemetry import CATALOGUE, Batches, correlated
