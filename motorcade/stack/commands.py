@@ -28,6 +28,7 @@ from motorcade.stack import (
     models_cli,
     processes,
     replay_cli,
+    retrain_cli,
     scenarios_cli,
     show,
     sizing_cli,
@@ -76,6 +77,7 @@ app.command("contract")(contract_cli.contract)
 app.command("generate")(generate_cli.generate_set)
 app.command("size")(sizing_cli.size)
 app.command("drift")(drift_cli.drift)
+app.command("retrain")(retrain_cli.retrain)
 app.command("evaluate")(evaluate_cli.evaluate)
 
 console = Console(stderr=True)
