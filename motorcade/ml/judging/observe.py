@@ -151,9 +151,9 @@ def observe(
         identity = columns.vin, columns.boot, columns.time
         ahead = failures.ahead(*identity)
         soonest = ahead.min(axis=1, initial=np.inf)
-        kind = np.full(len(columns), -1, dtype=np.int16)
-        coming = np.isfinite(soonest)
-        kind[coming] = ahead[coming].argmin(axis=1)
+        # Where no code was ever reported there is no column to choose from.
+        next_kind = ahead.argmin(axis=1) if failures.kinds else np.zeros(len(columns), np.int64)
+        kind = np.where(np.isfinite(soonest), next_kind, -1).astype(np.int16)
         labels.append(
             (
                 np.searchsorted(names, columns.vin).astype(np.int32),
