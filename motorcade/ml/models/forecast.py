@@ -12,7 +12,7 @@ from motorcade.ml.engine import tensorflow
 from motorcade.ml.errors import ModelRefusedError
 from motorcade.ml.features import Scale, scale_of
 from motorcade.ml.models.base import Scores
-from motorcade.ml.models.calibration import Sigmoid
+from motorcade.ml.models.calibration import Sigmoid, expected_failures
 from motorcade.ml.models.gradient import set_weights
 from motorcade.ml.models.kinds import any_kind
 from motorcade.ml.models.reconstruction import (
@@ -79,7 +79,7 @@ class Forecast:
             score = 1 - remaining
         if shape.kinds:
             logits = any_kind(outputs[:, : shape.kinds].astype(np.float64), self._scalings)
-            score = np.logaddexp(0.0, logits[:, -1])
+            score = expected_failures(logits[:, -1])
             probability = -np.expm1(-score)
             kind = logits[:, :-1].argmax(axis=1).astype(np.int64)
         where, share = top.astype(np.int64), share.astype(np.float64)

@@ -22,7 +22,7 @@ from motorcade.ml.models.base import (
     TrainingData,
     Watch,
 )
-from motorcade.ml.models.calibration import Sigmoid, threshold
+from motorcade.ml.models.calibration import Sigmoid, expected_failures, threshold
 from motorcade.ml.models.forecast import OFFSETS, SLOPES, Forecast, outputs_of
 from motorcade.ml.models.gradient import descend
 from motorcade.ml.models.kinds import any_kind, errors_of, scalings_of
@@ -37,6 +37,8 @@ Heads = Literal["auto", "failure", "life", "both"]
 #: both are of one size.
 _LIFE_WEIGHT = 4.0
 _WEIGHT_DECAY = 1e-4
+#: Samples before which nothing is foretold.
+_FEWEST = 30
 #: Learning rate at the end, as a share of that at the beginning; falls as a cosine.
 _LAST_RATE = 0.02
 
@@ -71,7 +73,10 @@ class ForecasterArchitecture:
     def fit(self, data: TrainingData, how: FitOptions, watch: Watch) -> Learnt:
         """See `Architecture`."""
         shape = _shape(data, how.extra)
-        train, validate = (_targets(part, data, shape) for part in (data.train, data.validate))
+        least = min(_FEWEST, data.window.rows)
+        # Short windows teach as well; they are not judged, because they will not be scored.
+        train = _targets(data.train, data, shape)
+        validate = _targets(_filled(data.validate, least), data, shape)
         scale = Scale.learnt_from(train.windows[:, -1], data.catalogue)
         watch.progress("preparing", 0, 1, "importing TensorFlow")
         keras = tensorflow().keras
@@ -96,7 +101,9 @@ class ForecasterArchitecture:
         )
         weights, metrics = dict(found.weights), dict(found.metrics)
         if shape.kinds:
-            scalings, limit, errors = _judged(found.weights, shape, scale, data)
+            scalings, limit, errors = _judged(
+                found.weights, shape, scale, _filled(data.calibrate, least), data.horizon_ms
+            )
             weights[SLOPES] = np.array([one.slope for one in scalings])
             weights[OFFSETS] = np.array([one.offset for one in scalings])
             metrics |= errors
@@ -104,6 +111,7 @@ class ForecasterArchitecture:
             "mean": scale.mean.tolist(),
             "std": scale.std.tolist(),
             "learnt": scale.learnt.tolist(),
+            "minimum_filled": least,
             "kinds": list(data.train.kinds) if shape.kinds else [],
             "life_cap_ms": data.life_cap_ms if shape.life else None,
             "extra": {name: float(value) for name, value in msgspec.to_builtins(shape).items()},
@@ -163,6 +171,11 @@ def _shape(data: TrainingData, extra: dict[str, float | str]) -> Shape:
 _DECIDED = ("rows", "features", "kinds", "life")
 
 
+def _filled(part: Examples, least: int) -> Examples:
+    enough = part.windows.filled >= least
+    return part if enough.all() else part.take(enough)
+
+
 def _targets(part: Examples, data: TrainingData, shape: Shape) -> Targets:
     known = part.known(data.horizon_ms)
     usable = ~part.after_failure & (known | bool(shape.life))
@@ -204,22 +217,21 @@ def _loss(network: Any, shape: Shape, scale: Scale, *, training: bool) -> Any:
 
 
 def _judged(
-    weights: Weights, shape: Shape, scale: Scale, data: TrainingData
+    weights: Weights, shape: Shape, scale: Scale, part: Examples, horizon_ms: int
 ) -> tuple[list[Sigmoid], float, dict[str, float]]:
     """On the calibration vehicles: a scaling for every kind and, last, for a failure of any kind;
     the threshold of the score; the calibration errors."""
-    part = data.calibrate
-    part = part.take(part.known(data.horizon_ms) & ~part.after_failure)
+    part = part.take(part.known(horizon_ms) & ~part.after_failure)
     if not len(part):
         raise TrainingError(
             "No vehicle was watched for a whole horizon in the part that calibrates.",
             "Record a longer time, or take a shorter --horizon.",
         )
     logits = outputs_of(weights, shape, scale, part.windows.values)[:, : shape.kinds]
-    failed = part.failure_ms <= data.horizon_ms
+    failed = part.failure_ms <= horizon_ms
     scalings = scalings_of(logits, failed, part)
-    limit = threshold(any_kind(logits, scalings)[:, -1], part, data.horizon_ms)
-    return scalings, float(np.logaddexp(0.0, limit)), errors_of(logits, failed, part)
+    limit = threshold(any_kind(logits, scalings)[:, -1], part, horizon_ms)
+    return scalings, float(expected_failures(np.array(limit))), errors_of(logits, failed, part)
 
 
 ARCHITECTURE = ForecasterArchitecture()

@@ -6,7 +6,7 @@ import numpy as np
 
 from motorcade.fleet.arrays import Bools, Floats, Ids
 from motorcade.ml.models.base import Examples
-from motorcade.ml.models.calibration import Sigmoid, probability
+from motorcade.ml.models.calibration import Sigmoid, expected_failures, probability
 
 #: Fewer examples that failed, or fewer vehicles that they come from, say too little of one kind.
 _FEW_EXAMPLES = 30
@@ -27,8 +27,8 @@ def any_kind(logits: Floats, scalings: Sequence[Sigmoid]) -> Floats:
     each = np.column_stack(
         [scaling.log_odds(column) for scaling, column in zip(scalings[:-1], logits.T, strict=True)]
     )
-    # Failures that are to be expected, -ln(1 - p), of all kinds: log-odds of 1 - exp(-expected).
-    expected = np.clip(np.logaddexp(0.0, each).sum(axis=1), 1e-12, 500.0)
+    # Of all kinds together; then the log-odds of 1 - exp(-expected).
+    expected = np.clip(expected_failures(each).sum(axis=1), 1e-12, 500.0)
     combined = expected + np.log(-np.expm1(-expected))
     return np.column_stack([each, scalings[-1].log_odds(combined)])
 
