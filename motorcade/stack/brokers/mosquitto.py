@@ -158,13 +158,12 @@ class Mosquitto:
     async def counting(self) -> AsyncIterator[DropCount]:
         """A count is retained for a minute only, so whoever wants it at the end must have listened.
 
-        A node that starts again counts from 0; what it had counted before is kept.
+        mosquitto tells a count when it changes: a node that is silent meanwhile has dropped
+        nothing. A node that starts again counts from 0; what it had counted before is kept.
         """
         counts: dict[Endpoint, list[int]] = {endpoint: [] for endpoint in self.endpoints}
 
-        async def total() -> int | None:
-            if not all(counts.values()):
-                return None
+        async def total() -> int:
             return sum(map(counted, counts.values()))
 
         access = self._access
