@@ -93,7 +93,7 @@ def in_graph(bootstrap: str, topic: str, count: int) -> int:
 
     messages = tfio.IODataset.from_kafka(topic, partition=0, servers=bootstrap)
     rows = 0
-    for batch in messages.take(count).batch(1000).map(decode):
+    for batch in messages.take(count).map(decode).batch(1000):
         rows += len(batch["vin"])
     return rows
 

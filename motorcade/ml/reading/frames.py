@@ -29,7 +29,7 @@ def frame(
         A row per record: `vin` (category), `boot`, `seq`, `time` (event time, UTC), `due`, then
         the signals in catalogue order, NaN where absent. Some 250 bytes a row.
     """
-    import pandas as pd  # type: ignore[import-untyped]
+    import pandas as pd
 
     parts = [batch if keep is None else batch.take(keep(batch)) for batch in batches]
     rows = TelemetryColumns.joined(parts) if parts else _nothing(catalogue)

@@ -15,9 +15,11 @@ from motorcade.fleet.errors import UnreachableError
 from motorcade.fleet.settings import ProcessSettings
 from motorcade.ml.errors import RangeError
 
-#: Records per batch; measured best among 1,000 to 20,000 (bench/read.py): larger batches of Python
-#: objects fall out of the processor's cache.
+#: Records per batch.
 BATCH = 2000
+#: Messages taken from the client at once. More fall out of the processor's cache before they are
+#: looked at: 2,000 cost a fifth of the reader's rate (bench/read.py).
+_TAKEN = 500
 #: A Kafka that sends nothing for this long is reported as unreachable.
 _SILENCE_S = 30.0
 #: A batch is not full where offsets are no records: longest wait for the rest of it.
@@ -149,41 +151,54 @@ def values_of(client: Any, one: OffsetRange, batch: int) -> Iterator[Values]:
         UnreachableError: Kafka falls silent.
     """
     client.assign([TopicPartition(one.topic, one.partition, one.start)])
-    position = one.start
-    heard = time.monotonic()
+    first = position = one.start
+    last = -1
+    values: list[bytes] = []
     while position < one.end:
-        messages = client.consume(min(batch, one.end - position), _WAIT_S)
-        if messages:
-            heard = time.monotonic()
-        elif time.monotonic() - heard < _SILENCE_S:
-            continue
-        else:
-            raise UnreachableError(
-                f"Kafka sent nothing of {one.topic}[{one.partition}] from offset {position} on "
-                f"for {_SILENCE_S:.0f} s.",
-                "Check that it runs, and its log.",
-            )
-        values = []
-        ended = False
-        for message in messages:
-            error = message.error()
-            if error is None:
-                values.append(message.value())
-            elif error.code() == KafkaError._PARTITION_EOF:
-                # The range ends in offsets that are no records, such as a transaction's marker.
-                ended = True
-            else:
-                raise RangeError(
-                    f"{one.topic}[{one.partition}] at offset {position}: {error.str()}.",
-                    "Was the range removed while it was being read?",
-                )
-        kept = len(values)
+        count = min(_TAKEN, batch - len(values), one.end - position)
+        messages = _messages(client, one, position, count)
+        found = [message.value() for message in messages if message.error() is None]
+        ended = len(found) < len(messages)
+        if ended:
+            del found[_before_end(one, position, messages) :]
         # Offsets that are no records make room for records behind the range.
-        while kept and messages[kept - 1].offset() >= one.end:
-            kept -= 1
-        first, position = position, one.end if ended else messages[-1].offset() + 1
-        if kept:
-            yield Values(first, messages[kept - 1].offset(), values[:kept])
+        while found and messages[len(found) - 1].offset() >= one.end:
+            found.pop()
+        if found:
+            values += found
+            last = messages[len(found) - 1].offset()
+        position = one.end if ended else messages[-1].offset() + 1
+        if values and (len(values) >= batch or position >= one.end):
+            yield Values(first, last, values)
+            first, values = position, []
+
+
+def _messages(client: Any, one: OffsetRange, position: int, count: int) -> list[Any]:
+    """At most `count` messages, at least one."""
+    deadline = time.monotonic() + _SILENCE_S
+    while time.monotonic() < deadline:
+        if messages := client.consume(count, _WAIT_S):
+            found: list[Any] = messages
+            return found
+    raise UnreachableError(
+        f"Kafka sent nothing of {one.topic}[{one.partition}] from offset {position} on "
+        f"for {_SILENCE_S:.0f} s.",
+        "Check that it runs, and its log.",
+    )
+
+
+def _before_end(one: OffsetRange, position: int, messages: list[Any]) -> int:
+    """How many messages there are before the one that tells that there are no more."""
+    at, error = next(
+        (at, message.error()) for at, message in enumerate(messages) if message.error() is not None
+    )
+    if error.code() != KafkaError._PARTITION_EOF:
+        raise RangeError(
+            f"{one.topic}[{one.partition}] at offset {position}: {error.str()}.",
+            "Was the range removed while it was being read?",
+        )
+    # The range ends in offsets that are no records, such as a transaction's marker.
+    return at
 
 
 def last_record(client: Any, one: OffsetRange) -> int | None:
