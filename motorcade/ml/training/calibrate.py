@@ -55,7 +55,8 @@ def score_healthy(
     found: list[list[Scored]] = [[] for _ in models]
     for batch in batches:
         names, row = np.unique(batch.vin, return_inverse=True)
-        columns = batch.take(np.array([name in vins for name in names.tolist()])[row])
+        wanted = np.array([name in vins for name in names.tolist()], dtype=bool)
+        columns = batch.take(wanted[row])
         if not len(columns):
             continue
         healthy = failures.healthy(columns.vin, columns.boot, columns.time, horizon_ms)

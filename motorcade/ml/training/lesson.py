@@ -27,7 +27,9 @@ class Earlier:
 
     def __iter__(self) -> Iterator[TelemetryColumns]:
         for batch in self._batches:
-            yield batch.take(batch.time < self._before_ms)
+            earlier = batch.time < self._before_ms
+            if earlier.any():
+                yield batch.take(earlier)
 
 
 class Lesson(NamedTuple):

@@ -81,7 +81,9 @@ def test_the_same_rows_and_seed_give_the_same_model_however_batches_are_cut(
 ) -> None:
     columns = correlated()
     told: list[Progress] = []
-    again = attempt(columns, batches=Batches(columns, 77), epochs=12, tell=told.append)
+    empty = columns.take(np.arange(0))
+    batches = [empty, *Batches(columns, 77), empty]
+    again = attempt(columns, batches=batches, epochs=12, tell=told.append)
     same = msgspec.structs.replace(again.manifest, created=learnt[0].created)
     assert same == learnt[0]
     assert all(np.array_equal(again.weights[name], learnt[1][name]) for name in learnt[1])
