@@ -36,7 +36,7 @@ class Draws:
         rng = np.random.default_rng(seed)
         self._weight = rng.multinomial(
             vehicles, np.full(vehicles, 1 / max(1, vehicles)), size=resamples
-        )
+        ).astype(np.float64)  # Products of floats are BLAS's, those of integers are not.
 
     def ratio(self, above: Floats, below: Floats) -> Figure:
         """Of two sums over vehicles, each given as (vehicles,)."""
@@ -70,8 +70,8 @@ class Draws:
             failing, healthy: (vehicles, levels) messages of each class, by level of rising score.
             exact: both, of all messages.
         """
-        hits = np.cumsum((self._weight @ failing)[:, ::-1], axis=1).astype(np.float64)
-        misses = np.cumsum((self._weight @ healthy)[:, ::-1], axis=1).astype(np.float64)
+        hits = np.cumsum((self._weight @ failing.astype(np.float64))[:, ::-1], axis=1)
+        misses = np.cumsum((self._weight @ healthy.astype(np.float64))[:, ::-1], axis=1)
         both = (hits[:, -1] > 0) & (misses[:, -1] > 0)
         pr, roc = areas(hits[both], misses[both])
         return _figure(exact[0], pr), _figure(exact[1], roc)

@@ -178,7 +178,7 @@ def evaluate(observed: Observed, said: Said, terms: Terms) -> Verdict:
     parted = levels(said.score[judged], failing[judged])
     messages = _messages(observed, said, judged, failing, parted, draws)
 
-    alerts = raised(rule, observed.vehicle, said.score, manifest.threshold)
+    alerts = raised(rule, observed.streams, said.score, manifest.threshold)
     found = account(observed, alerts, terms.within_ms)
     days = healthy_days(observed, said.score, terms.within_ms)
     whole_days = float(days.sum())

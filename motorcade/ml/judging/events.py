@@ -1,5 +1,6 @@
 """Alerts as the stream would raise them from a model's scores, and the failures they announce."""
 
+from bisect import bisect_left
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from motorcade.fleet.alert_rules import (
 )
 from motorcade.fleet.arrays import Bools, Floats, Ints
 from motorcade.fleet.messages import AlertAction
-from motorcade.ml.judging.observe import Failure, Observed, Said
+from motorcade.ml.judging.observe import Failure, Observed, Said, Streams
 
 DAY_MS = 24 * 3600 * 1000
 MINUTE_MS = 60_000
@@ -62,35 +63,35 @@ class Point(NamedTuple):
     lead: float
 
 
-def raised(rule: Rule, vehicle: NDArray[np.int32], score: Floats, threshold: float) -> Ints:
+def raised(rule: Rule, streams: Streams, score: Floats, threshold: float) -> Ints:
     """Rows at which alerts are raised, by the rule of the stream: once for a fault that stays.
 
     Args:
         rule: of the alerts.
-        vehicle: (n,) positions; each vehicle's messages stand in the order of the stream.
+        streams: the rows of each vehicle.
         score: (n,), NaN where there is none.
         threshold: of the model.
     """
-    step = steps(rule, score, threshold)
-    hot = np.unique(vehicle[step > 0])
+    step = steps(rule, score, threshold)[streams.order]
+    ends = streams.ends
     # A vehicle without an anomalous message keeps its counter at zero.
-    rows = np.flatnonzero((step != 0) & np.isin(vehicle, hot))
-    rows = rows[np.argsort(vehicle[rows], kind="stable")]
-    starts = np.searchsorted(vehicle[rows], hot)
+    hot = np.unique(np.searchsorted(ends, np.flatnonzero(step > 0), side="right") - 1)
     found: list[int] = []
-    for mine in np.split(rows, starts[1:]) if len(hot) else []:
-        found += mine[_raised_by(rule, step[mine])].tolist()
+    for vehicle in hot.tolist():
+        mine = step[ends[vehicle] : ends[vehicle + 1]]
+        scored = np.flatnonzero(mine)
+        found += streams[vehicle][scored[_raised_by(rule, mine[scored])]].tolist()
     return np.array(found, dtype=np.int64)
 
 
 def _raised_by(rule: Rule, step: Ints) -> list[int]:
     """Places in one vehicle's scored messages at which an alert is raised."""
-    ups = np.flatnonzero(step > 0)
+    ups: list[int] = np.flatnonzero(step > 0).tolist()
     taken = step.tolist()
     found: list[int] = []
     state, at = calm(""), 0
-    while (turn := int(np.searchsorted(ups, at))) < len(ups):
-        at = int(ups[turn])  # Ordinary messages leave a counter at zero.
+    while (turn := bisect_left(ups, at)) < len(ups):
+        at = ups[turn]  # Ordinary messages leave a counter at zero.
         while at < len(taken):
             change = advance(
                 rule, state, at, taken[at], evidence=Evidence(0, at), kind=lambda: _ANY
@@ -123,7 +124,7 @@ def account(observed: Observed, alerts: Ints, within_ms: float) -> Account:
     failures, leads, firsts = [], [], []
     for failure in observed.failures:
         since = failure.time - within_ms
-        rows = observed.rows_of(failure.vehicle)
+        rows = observed.streams[failure.vehicle]
         time = observed.time[rows]
         if not ((time >= since) & (time < failure.time) & _before(observed, rows, failure)).any():
             continue
@@ -181,7 +182,7 @@ def sweep(
         place = len(healthy) - int(count)
         limit = float(np.partition(healthy, place)[place])
         if not points or limit < points[-1].threshold:
-            found = account(observed, raised(rule, observed.vehicle, score, limit), within_ms)
+            found = account(observed, raised(rule, observed.streams, score, limit), within_ms)
             points.append(point(limit, found, horizon_ms))
             if points[-1].false_alerts > most_false:
                 break

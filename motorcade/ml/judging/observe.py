@@ -33,6 +33,24 @@ class Failure(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Streams:
+    """The rows of each vehicle: order[ends[v] : ends[v + 1]], in the order of the stream."""
+
+    order: Ints
+    ends: Ints
+
+    @classmethod
+    def of(cls, vehicle: NDArray[np.int32], vehicles: int) -> "Streams":
+        """Of (n,) positions of vehicles."""
+        order = np.argsort(vehicle, kind="stable")
+        return cls(order, np.searchsorted(vehicle[order], np.arange(vehicles + 1)))
+
+    def __getitem__(self, vehicle: int) -> Ints:
+        """The rows of a vehicle."""
+        return self.order[self.ends[vehicle] : self.ends[vehicle + 1]]
+
+
+@dataclass(frozen=True)
 class Observed:
     """n messages of some vehicles, each vehicle's in the order of the stream.
 
@@ -59,11 +77,6 @@ class Observed:
     def __len__(self) -> int:
         return len(self.vehicle)
 
-    def rows_of(self, vehicle: int) -> Ints:
-        """The rows of a vehicle, in the order of the stream."""
-        order, ends = self._by_vehicle
-        return order[ends[vehicle] : ends[vehicle + 1]]
-
     def failing(self, within_ms: float) -> Bools:
         """A failure comes within this time, and none came before in the boot; shape (n,)."""
         return (self.ahead <= within_ms) & ~self.after_failure
@@ -77,9 +90,9 @@ class Observed:
         return np.isfinite(self.ahead) | (self.left >= within_ms)
 
     @cached_property
-    def _by_vehicle(self) -> tuple[Ints, Ints]:
-        order = np.argsort(self.vehicle, kind="stable")
-        return order, np.searchsorted(self.vehicle[order], np.arange(len(self.vins) + 1))
+    def streams(self) -> Streams:
+        """The rows of each vehicle."""
+        return Streams.of(self.vehicle, len(self.vins))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from motorcade.ml.judging.metrics import (
     ranking,
     reliability,
 )
-from motorcade.ml.judging.observe import Observed, observe
+from motorcade.ml.judging.observe import Observed, Streams, observe
 from motorcade.ml.judging.report import render
 from motorcade.ml.labels.split import TEST, by_vehicle
 from motorcade.ml.models.catalogue import architecture
@@ -103,7 +103,7 @@ def test_alerts_are_those_that_the_streams_rule_raises_message_by_message() -> N
             if change.action is AlertAction.RAISED:
                 expected.append(row)
     assert len(expected) > 20
-    assert sorted(raised(RULE, vehicle, score, 3.0).tolist()) == expected
+    assert sorted(raised(RULE, Streams.of(vehicle, 41), score, 3.0).tolist()) == expected
 
 
 def _observed(minutes: list[list[int]], failures: dict[int, int]) -> Observed:
@@ -138,7 +138,7 @@ def test_an_alert_announces_failures_within_its_time_and_is_false_when_none_come
     observed = _observed(
         [list(range(300)), list(range(300)), list(range(300))], failures={0: 200, 1: 290}
     )
-    rows = {car: observed.rows_of(car) for car in range(3)}
+    rows = {car: observed.streams[car] for car in range(3)}
     # Vehicle 0: twice before its failure, and once after. 1: far too early. 2: never fails.
     alerts = np.array([rows[0][150], rows[0][170], rows[0][250], rows[1][10], rows[2][100]])
     found = account(observed, alerts, within_ms=120 * MINUTE_MS)
@@ -152,7 +152,7 @@ def test_healthy_days_count_what_was_driven_healthy_and_scored() -> None:
     # The second vehicle is silent for two hours; the first fails at minute 200.
     observed = _observed([list(range(300)), [*range(60), *range(180, 241)]], {0: 200})
     score = np.zeros(len(observed))
-    score[observed.rows_of(1)[-10:]] = np.nan
+    score[observed.streams[1][-10:]] = np.nan
     days = healthy_days(observed, score, within_ms=60 * MINUTE_MS)
     assert days * 1440 == pytest.approx([139, 59 + 60 - 10])
 
