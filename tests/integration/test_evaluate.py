@@ -146,9 +146,7 @@ def test_evaluate_tells_what_promotion_saw_and_draws_it(
 
 def test_what_cannot_be_judged_is_said_in_one_line(settings: ProcessSettings) -> None:
     for words, said in (
-        (("pca",), "Name the data set"),
         (("pca", "--dataset=nonesuch"), "no data set nonesuch"),
-        (("nonesuch", f"--dataset={DATASET}"), "no model 'nonesuch'"),
         (("pca", f"--dataset={DATASET}", "--part=best"), "no part 'best'"),
     ):
         done = evaluate(settings, *words)

@@ -35,7 +35,10 @@ class Plot:
 
 def comparison_plots(verdicts: Sequence[Verdict]) -> list[Plot]:
     """Plots that hold all models."""
-    return [_precision_recall(verdicts), _budget(verdicts), _calibration(verdicts)]
+    found = [_precision_recall(verdicts), _budget(verdicts)]
+    if any(one.evaluation.reliability for one in verdicts):
+        found.append(_calibration(verdicts))
+    return found
 
 
 def model_plots(verdict: Verdict) -> list[Plot]:
@@ -110,8 +113,7 @@ def _calibration(verdicts: Sequence[Verdict]) -> Plot:
             counts = [f"{b.count:,} messages" for b in bins]
             data.append(line | {"mode": "lines+markers", "text": counts})
     layout = _layout("probability told", "share that failed", [0, 1.02], [0, 1.02])
-    note = "failures within the horizon" if len(data) > 1 else "no model tells a probability"
-    return Plot("Calibration", note, _figure(data, layout))
+    return Plot("Calibration", "failures within the horizon", _figure(data, layout))
 
 
 def _scores(verdict: Verdict) -> Plot:
@@ -120,10 +122,11 @@ def _scores(verdict: Verdict) -> Plot:
     log = bool(len(edges)) and edges[0] > 0
     middle = np.sqrt(edges[1:] * edges[:-1]) if log else (edges[1:] + edges[:-1]) / 2
     data = []
-    for number, (name, counts) in enumerate(picture.histogram.items()):
+    kinds = _numbers(verdict)
+    for name, counts in picture.histogram.items():
         share = np.array(counts) / max(1, sum(counts))
-        colour = _GREY if name == HEALTHY else _colour(number)
-        line = _line(name, middle.tolist(), share.tolist(), number)
+        colour = _GREY if name == HEALTHY else _colour(kinds[name])
+        line = _line(name, middle.tolist(), share.tolist(), 0)
         line["line"] |= {"color": colour, "shape": "hvh"}
         data.append(line | {"fill": "tozeroy"} if name == HEALTHY else line)
     layout = _layout("score", "share of the class", None, None)
@@ -138,7 +141,7 @@ def _scores(verdict: Verdict) -> Plot:
             "y1": 1,
             "yref": "paper",
             "line": {"color": "#ef4444", "dash": "dash"},
-            "label": {"text": "threshold", "textposition": "end"},
+            "label": {"text": "threshold", "textposition": "end", "textangle": 0},
         }
     ]
     note = "of messages, healthy and before each kind of failure"
@@ -149,6 +152,7 @@ def _leads(verdict: Verdict) -> Plot | None:
     leads = verdict.picture.lead
     if not leads:
         return None
+    kinds = _numbers(verdict)
     data = [
         {
             "type": "box",
@@ -158,10 +162,10 @@ def _leads(verdict: Verdict) -> Plot | None:
             "boxpoints": "all",
             "jitter": 0.5,
             "pointpos": 0,
-            "marker": {"color": _colour(number), "size": 3},
+            "marker": {"color": _colour(kinds[kind]), "size": 3},
             "showlegend": False,
         }
-        for number, (kind, values) in enumerate(leads.items())
+        for kind, values in leads.items()
     ]
     layout = _layout("minutes from the first alert to the failure", "", None, None)
     layout["xaxis"]["rangemode"] = "tozero"
@@ -205,7 +209,7 @@ def _heat(
         "x": x,
         "y": y,
         "z": z,
-        "colorscale": "Blues",
+        "colorscale": [[0, "rgba(59,130,246,0.04)"], [1, "#3b82f6"]],
         "showscale": False,
         "hovertemplate": hover,
     }
@@ -216,6 +220,13 @@ def _heat(
         "yaxis": {"type": "category", "automargin": True, "autorange": "reversed"},
     }
     return _figure([data], layout)
+
+
+def _numbers(verdict: Verdict) -> dict[str, int]:
+    """A number of each kind of failure, so that it has one colour on the page."""
+    picture = verdict.picture
+    names = {*picture.histogram, *picture.lead} - {HEALTHY}
+    return {name: number for number, name in enumerate(sorted(names))}
 
 
 def _rising(curve: Sequence[Operating]) -> list[Operating]:
