@@ -28,6 +28,10 @@ from motorcade.ml.store import Manifest, ModelStore
 Verdict = Literal["none", "drift", "unknown"]
 
 
+class TooLittleError(MotorcadeError):
+    """Too few messages or vehicles came since the model was trained to tell anything."""
+
+
 class SignalDrift(msgspec.Struct, frozen=True):
     """One signal, or the score.
 
@@ -94,7 +98,8 @@ def check(
 
     Raises:
         ModelRefusedError: there is no such model, or nothing was kept of what it was trained on.
-        MotorcadeError: no model is live, or too little came to tell.
+        TooLittleError: too little came to tell.
+        MotorcadeError: no model is live.
         UnreachableError: Kafka or the registry does not answer.
     """
     now = time.time_ns() // 1_000_000
@@ -117,7 +122,7 @@ def check(
         scores = recent_scores(settings, codec, begin, manifest.version)
     vehicles = len(np.unique(sample.vins))
     if vehicles < 2:
-        raise MotorcadeError(
+        raise TooLittleError(
             f"{sample.seen} messages of {vehicles} vehicle(s) came in the last {minutes:g} minutes "
             f"after those that trained {manifest.name}:{manifest.version}: too few to tell.",
             "Let more cars drive, or look further back: --minutes.",

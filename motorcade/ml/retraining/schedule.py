@@ -8,7 +8,8 @@ from typing import Any
 from prometheus_client import Counter, Gauge
 
 from motorcade.fleet.errors import MotorcadeError
-from motorcade.ml.drift.check import Drift, Limits, check
+from motorcade.fleet.settings import ProcessSettings
+from motorcade.ml.drift.check import Drift, Limits, TooLittleError, check
 from motorcade.ml.judging.run import live_champion
 from motorcade.ml.retraining.journal import Journal, Plan, Retraining
 from motorcade.ml.retraining.run import StoppedError, retrain
@@ -56,7 +57,7 @@ def due_ms(last: Retraining | None, pause_ms: int, now_ms: int) -> int:
     return max(now_ms, last.begun + pause_ms)
 
 
-def keep_trained(settings: Any, plan: Plan, when: Every | OnDrift) -> None:
+def keep_trained(settings: ProcessSettings, plan: Plan, when: Every | OnDrift) -> None:
     """Retrain whenever it is due, until SIGTERM; /metrics tells of drift and results.
 
     A retraining that fails is logged and tried again later; one that is interrupted, by a signal
@@ -73,40 +74,50 @@ def keep_trained(settings: Any, plan: Plan, when: Every | OnDrift) -> None:
 
 def _turn(service: Service, plan: Plan, when: Every | OnDrift) -> int:
     """Do what is due now; returns milliseconds until there may be more to do."""
-    settings = service.settings
+    again = when.every_ms if isinstance(when, OnDrift) else _AGAIN_MS
     try:
-        last = Journal.of(settings).last(plan)
-        now = time.time_ns() // 1_000_000
-        pause = when.every_ms if isinstance(when, Every) else when.rest_ms
-        due = due_ms(last, pause, now)
-        resumed = last is not None and not last.ended
-        reason = "schedule"
-        if isinstance(when, OnDrift):
-            found = None if resumed else _reason(service, when)
-            if not resumed and (found is None or due > now):
-                return when.every_ms
-            reason = found or "drift"
-        elif due > now:
-            return due - now
+        reason, wait = _due(service, plan, when)
+    except TooLittleError as error:
+        service.log.info("look", problem=error.what)
+        return again
+    except MotorcadeError as error:
+        service.log.error("look failed", problem=error.what, remedy=error.remedy)
+        return again
+    if not reason:
+        return wait
 
-        def say(step: str, /, **facts: Any) -> None:
-            service.log.info(step, **facts)
+    def say(step: str, /, **facts: Any) -> None:
+        service.log.info(step, **facts)
 
-        done = retrain(settings, plan, reason, say, service.stopping.is_set)
-    except StoppedError:
-        service.log.info("interrupted", remedy="it goes on when it is started again")
+    try:
+        done = retrain(service.settings, plan, reason, say, service.stopping.is_set)
+    except StoppedError as error:
+        service.log.info("interrupted", remedy=error.remedy)
         return 0
     except MotorcadeError as error:
-        service.log.error("failed", problem=error.what, remedy=error.remedy)
+        service.log.error("retraining failed", problem=error.what, remedy=error.remedy)
         _RETRAININGS.labels("failed").inc()
-        return when.every_ms if isinstance(when, OnDrift) else _AGAIN_MS
+        return again
     _RETRAININGS.labels("promoted" if done.champion else "kept").inc()
     _LAST.set(done.ended / 1000)
     return 0
 
 
-def _reason(service: Service, when: OnDrift) -> str | None:
-    """Why to retrain now; None: nothing has drifted."""
+def _due(service: Service, plan: Plan, when: Every | OnDrift) -> tuple[str, int]:
+    """Why to retrain now, or "" and milliseconds until it may be due."""
+    last = Journal.of(service.settings).last(plan)
+    if last is not None and not last.ended:
+        return last.reason, 0
+    now = time.time_ns() // 1_000_000
+    if isinstance(when, Every):
+        due = due_ms(last, when.every_ms, now)
+        return ("", due - now) if due > now else ("schedule", 0)
+    found = _reason(service, when)
+    return ("", when.every_ms) if due_ms(last, when.rest_ms, now) > now else (found, when.every_ms)
+
+
+def _reason(service: Service, when: OnDrift) -> str:
+    """Look; why to retrain, or "" where nothing has drifted."""
     if live_champion(service.settings) is None:
         return "no model is live"
     found = check(service.settings, when.minutes, lambda _done, _total: None, limits=when.limits)
@@ -121,7 +132,7 @@ def _reason(service: Service, when: OnDrift) -> str | None:
         messages=found.messages,
         vehicles=found.vehicles,
     )
-    return f"drift of {names}" if names else None
+    return f"drift of {names}" if names else ""
 
 
 def _show(found: Drift) -> None:
