@@ -1,0 +1,130 @@
+"""Retraining on real Kafka goes on where it was and keeps the better model; drift shows."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from motorcade.fleet.avro import TELEMETRY_SUBJECT
+from motorcade.fleet.catalogue import load_catalogue
+from motorcade.fleet.messages import ModelSlot
+from motorcade.fleet.settings import ProcessSettings
+from motorcade.fleet.telemetry import TelemetryAvro
+from motorcade.ml.announce import live
+from motorcade.ml.reading.records import DatasetStore
+from motorcade.ml.retraining.journal import Journal, Plan, Retraining
+from motorcade.ml.retraining.run import StoppedError, retrain
+from motorcade.ml.store import ModelStore
+from motorcade.runtime.registry import schema_id
+from motorcade.stack.commands import app
+
+from .driven import DrivenFleet, TelemetryWriter
+from .servers import run_async
+
+CATALOGUE = load_catalogue()
+MODEL = "mahalanobis"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A data folder, and a stream to learn from that began at `began_ms`."""
+
+    settings: ProcessSettings
+    writer: TelemetryWriter
+    began_ms: int
+    said: list[str]
+
+    def plan(self) -> Plan:
+        """All of the stream, and nothing that other tests sent before it."""
+        window = time.time_ns() // 1_000_000 - self.began_ms
+        return Plan((MODEL,), window_ms=window, minimum_records=500)
+
+    def retrain(self, plan: Plan, stop_after: str = "") -> Retraining:
+        def say(step: str, /, **_: object) -> None:
+            self.said.append(step)
+
+        return retrain(
+            self.settings,
+            plan,
+            "asked for",
+            say,
+            lambda: bool(stop_after) and self.said[-1:] == [stop_after],
+        )
+
+    def champion(self) -> tuple[str, int] | None:
+        found = run_async(live(self.settings)).get(ModelSlot.CHAMPION)
+        return None if found is None else (found.name, found.version)
+
+    def drive(self, seed: int, warmer: float = 0.0) -> None:
+        columns = DrivenFleet(seed=seed, cars=40).drive(40)
+        columns.values[:, CATALOGUE.column("coolant_temp")] += warmer
+        run_async(self.writer.write(columns))
+
+
+@pytest.fixture(scope="module")
+def place(
+    kafka_topics: str, registry_schemas: str, tmp_path_factory: pytest.TempPathFactory
+) -> Place:
+    settings = ProcessSettings(
+        kafka=kafka_topics,
+        registry_url=registry_schemas,
+        data_dir=tmp_path_factory.mktemp("retraining"),
+    )
+
+    async def schema() -> int:
+        return await schema_id(settings, CATALOGUE, TELEMETRY_SUBJECT)
+
+    writer = TelemetryWriter(settings, TelemetryAvro(CATALOGUE, run_async(schema())))
+    found = Place(settings, writer, time.time_ns() // 1_000_000, [])
+    found.drive(seed=51)
+    return found
+
+
+def test_a_retraining_that_is_interrupted_goes_on_and_its_model_goes_live(place: Place) -> None:
+    plan = place.plan()
+    with pytest.raises(StoppedError):
+        place.retrain(plan, stop_after="record")
+    begun = Journal.of(place.settings).last(plan)
+    assert begun is not None
+    assert not begun.ended
+
+    done = place.retrain(plan)
+    assert place.said == [
+        *("begin", "record"),
+        *("resume", "train", "evaluate", "promote", "result", "end"),
+    ]
+    assert (done.name, done.dataset) == (begun.name, begun.dataset)
+    assert [one.name for one in DatasetStore.of(place.settings).list()] == [done.dataset]
+    assert done.champion == f"{MODEL}:1"
+    assert place.champion() == (MODEL, 1)
+
+
+def test_the_old_model_stays_where_the_new_one_is_not_better(place: Place) -> None:
+    done = place.retrain(place.plan())
+    assert [(one.version, one.champion) for one in done.outcomes] == [(2, "")]
+    assert "stays" in done.outcomes[0].why
+    assert place.champion() == (MODEL, 1)
+    comparison = ModelStore.of(place.settings).root / MODEL / "2" / "comparison.json"
+    assert json.loads(comparison.read_bytes())["champion_before"] == f"{MODEL}:1"
+
+
+@pytest.mark.parametrize(("warmer", "drifted"), [(0.0, []), (25.0, ["coolant_temp"])])
+def test_drift_is_told_by_the_exit_status_and_the_file(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warmer: float, drifted: list[str]
+) -> None:
+    began = time.time_ns()
+    place.drive(seed=70 + int(warmer), warmer=warmer)
+    minutes = (time.time_ns() - began) / 60e9
+    for name in ("kafka", "registry_url", "data_dir"):
+        monkeypatch.setenv(f"MOTORCADE_{name.upper()}", str(getattr(place.settings, name)))
+    file, page = tmp_path / "drift.json", tmp_path / "drift.html"
+    words = ["drift", f"--minutes={max(minutes, 0.1)}", f"--json={file}", f"--report={page}"]
+    done = CliRunner().invoke(app, [*words, f"--state={tmp_path / 'none'}"])
+    assert done.exit_code == (2 if drifted else 0), done.output
+    found = json.loads(file.read_bytes())
+    assert [one["name"] for one in found["signals"] if one["verdict"] == "drift"] == drifted
+    assert found["vehicles"] >= 40
+    assert "plotly" in page.read_text(encoding="utf-8")
