@@ -15,6 +15,8 @@ Same records, same order as `ColumnarReader`, with what that client needs for it
 - The operation for streams is not used: at the end of a partition it leaves its client running
   without an owner, which crashes the process once Kafka goes away.
 - A consumer is kept for the life of the process unless it is given a name and destroyed by it.
+- It waits for ever for a Kafka that went away. So each reading has a thread of its own, and while
+  it lasts Kafka is asked whether it is still there.
 - Settings are strings "name=value" that must not hold another "=", are dropped silently where
   unknown, and are logged with their values: none of ours is a secret.
 - It cannot read from Kafka 4 and later, which no longer know the requests it makes, and would wait
@@ -24,8 +26,11 @@ Same records, same order as `ColumnarReader`, with what that client needs for it
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import Any
 from uuid import uuid4
 
@@ -54,6 +59,8 @@ from motorcade.ml.reading.ranges import (
 _PIECE = 1 << 16
 _REMEDY = "Read it with the columnar reader, which reads from any Kafka: --reader columnar."
 _CONNECT_S = 10.0
+#: A reading that lasts longer makes us ask Kafka whether it is there.
+_PATIENCE_S = 5.0
 #: librdkafka's name for the earliest offset that there is.
 _EARLIEST = -2
 #: Request type "Fetch" of Kafka's protocol. Kafka 4.0 dropped its versions 0 to 3 (KIP-896).
@@ -117,7 +124,7 @@ class TensorflowReader:
                 if last is None:
                     continue
                 at = one.start
-                for values in self._pieces(ops, one, last, earliest(client, one)):
+                for values in self._pieces(ops, one, last, client):
                     for first in range(0, len(values), self._batch):
                         part = values[first : first + self._batch]
                         yield from self._decoder.decode(one, at + first, part)
@@ -125,12 +132,10 @@ class TensorflowReader:
                 # What Kafka removed meanwhile was perhaps not read.
                 check(client, one)
 
-    def _pieces(self, ops: Any, one: OffsetRange, last: int, low: int) -> Iterator[list[bytes]]:
-        """Values from the range's start to its record at offset `last`, piece by piece.
-
-        `low` is the earliest offset that Kafka has of the partition.
-        """
+    def _pieces(self, ops: Any, one: OffsetRange, last: int, client: Any) -> Iterator[list[bytes]]:
+        """Values from the range's start to its record at offset `last`, piece by piece."""
         tf = tensorflow()
+        low = earliest(client, one)
         try:
             consumer = ops.io_kafka_readable_init(
                 one.topic,
@@ -140,13 +145,20 @@ class TensorflowReader:
                 # Else TensorFlow keeps it, connected, for the rest of the process.
                 shared_name=f"motorcade-{uuid4().hex}",
             )
+
+            def read(start: int, stop: int) -> list[bytes]:
+                found = ops.io_kafka_readable_read(consumer, start=start, stop=stop)
+                values: list[bytes] = found.message.numpy().tolist()
+                return values
+
+            def watched(start: int, stop: int) -> list[bytes]:
+                return _watched(partial(read, start, stop), partial(earliest, client, one))
+
             try:
-                if one.start == last:
-                    begin = last - 1 if last > low else _EARLIEST
-                    found = ops.io_kafka_readable_read(consumer, start=begin, stop=last + 1)
-                    yield _values(found)[-1:]
+                if one.start < last:
+                    yield from self._overlapping(watched, one, last)
                 else:
-                    yield from self._overlapping(ops, consumer, one, last)
+                    yield watched(last - 1 if last > low else _EARLIEST, last + 1)[-1:]
             finally:
                 tf.raw_ops.DestroyResourceOp(resource=consumer)
         except tf.errors.OpError as error:
@@ -157,17 +169,18 @@ class TensorflowReader:
             ) from error
 
     def _overlapping(
-        self, ops: Any, consumer: Any, one: OffsetRange, last: int
+        self, read: Callable[[int, int], list[bytes]], one: OffsetRange, last: int
     ) -> Iterator[list[bytes]]:
         """As `_pieces`, of a range of two offsets or more."""
-        begin, before = one.start, None
+        begin = one.start
+        before: bytes | None = None
         while begin < last:
             end = min(begin + self._piece, last + 1)
-            values = _values(ops.io_kafka_readable_read(consumer, start=begin, stop=end))
+            values = read(begin, end)
             if before is not None and values[:1] != [before]:
                 raise RangeError(
-                    f"{one.topic}[{one.partition}] changed at offset {begin} while it was "
-                    "being read.",
+                    f"{one.topic}[{one.partition}] changed at offset {begin} while it was being "
+                    "read.",
                     "Was the topic made anew, or its records deleted?",
                 )
             yield values if before is None else values[1:]
@@ -250,6 +263,23 @@ async def _oldest_fetch(bootstrap: str) -> int:
     )
 
 
-def _values(found: Any) -> list[bytes]:
-    values: list[bytes] = found.message.numpy().tolist()
-    return values
+def _watched(work: Callable[[], list[bytes]], ask: Callable[[], Any]) -> list[bytes]:
+    """The outcome of work in a thread of its own, which is left alone when `ask` raises."""
+    outcome: SimpleQueue[list[bytes] | Exception] = SimpleQueue()
+
+    def body() -> None:
+        try:
+            outcome.put(work())
+        except Exception as error:  # noqa: BLE001 - raised below, by who waits for it
+            outcome.put(error)
+
+    Thread(target=body, daemon=True).start()
+    while True:
+        try:
+            found = outcome.get(timeout=_PATIENCE_S)
+        except Empty:
+            ask()
+            continue
+        if isinstance(found, Exception):
+            raise found
+        return found
