@@ -41,13 +41,15 @@ Tell = Callable[[Progress], None]
 _GAP_STEPS = 15
 #: Windows of all examples: 200 MB, of some 5,000 whole boots, teach as well as all do.
 _BYTES = 200 << 20
-#: Settings of the sequence model (see `sequence_network.Shape`): it sees the course of the last 60
-#: samples, each signal's distance from the boot's first 30, and the age.
+#: Settings of the sequence model (see `sequence_network.Shape`): it sees the last 100 samples in
+#: steps of ten, each signal's distance from the boot's first 30, and the age.
 SEQUENCE: dict[str, float | str] = {
     "heads": "life",
-    "recent": 60.0,
+    "recent": 100.0,
     "early": 30.0,
     "age": 1.0,
+    "pool": 10.0,
+    "filters": 0.0,
     "members": 3.0,
 }
 
@@ -121,7 +123,7 @@ class Learning:
             if wanted.objective == "life":
                 found.append(Candidate(name, wanted, boot, FitOptions(seed=self.seed)))
                 continue
-            how = FitOptions(epochs=40, patience=8, seed=self.seed, extra=SEQUENCE)
+            how = FitOptions(epochs=25, batch=64, patience=8, seed=self.seed, extra=SEQUENCE)
             found.append(Candidate(name, wanted, boot, how, ends_early=True))
         return found
 
