@@ -287,7 +287,7 @@ class _Loop(ConsumerRebalanceListener):
             if self._remembering is not None and batch[0].offset < self._next[tp.partition]:
                 old = bisect_left(new, self._next[tp.partition], key=_OFFSET)
                 self._remembering.rebuild(new[:old])
-                del new[:old]
+                new = new[old:]
             records += new
         _CONSUMED.labels(step.name, step.source).inc(len(records))
         lanes = self._lanes(step.process(records)) if records else {}

@@ -11,6 +11,7 @@ import pytest
 
 from motorcade.fleet.messages import ModelSlot
 from motorcade.fleet.predictions import PredictionAvro
+from motorcade.fleet.source import source_header
 from motorcade.fleet.telemetry import TelemetryAvro, TelemetryColumns
 from motorcade.fleet.topics import PREDICTIONS, TELEMETRY
 from motorcade.ml.models.base import Scores
@@ -117,7 +118,15 @@ def telemetry(story: list[Message]) -> list[FakeRecord]:
         columns = TelemetryColumns(np.array([CARS[car]], dtype="S17"), values, *numbers)
         value, partition = AVRO.encode(columns)[0], car % 2
         found.append(
-            FakeRecord(TELEMETRY, partition, ends[partition], CARS[car], value, timestamp=ingested)
+            FakeRecord(
+                TELEMETRY,
+                partition,
+                ends[partition],
+                CARS[car],
+                value,
+                (source_header(partition, ends[partition]),),
+                ingested,
+            )
         )
         ends[partition] += 1
     return found
