@@ -26,6 +26,7 @@ from motorcade.stack import (
     evaluate_cli,
     generate_cli,
     models_cli,
+    notebook_cli,
     processes,
     replay_cli,
     retrain_cli,
@@ -79,6 +80,7 @@ app.command("size")(sizing_cli.size)
 app.command("drift")(drift_cli.drift)
 app.command("retrain")(retrain_cli.retrain)
 app.command("evaluate")(evaluate_cli.evaluate)
+app.command("notebook")(notebook_cli.notebook)
 
 console = Console(stderr=True)
 

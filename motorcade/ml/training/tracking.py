@@ -90,6 +90,25 @@ class Tracking:
         )
         client.set_terminated(run.run_id)
 
+    def curves(self, name: str, version: int) -> dict[str, list[float]]:
+        """Curves of a stored version, by epoch or iteration; none where it was never tracked."""
+        client = self._client
+        for found in client.search_model_versions(f"name='{name}'"):
+            run = found.run_id
+            if run is None or found.tags.get("version") != str(version):
+                continue
+            known = client.get_run(run).data.metrics
+            points = {
+                one.removeprefix("curve/"): client.get_metric_history(run, one)
+                for one in known
+                if one.startswith("curve/")
+            }
+            return {
+                one: [point.value for point in sorted(history, key=lambda point: point.step)]
+                for one, history in points.items()
+            }
+        return {}
+
     def promoted(self, name: str, version: int) -> None:
         """Mark a stored version as the champion, and no other.
 
