@@ -1,9 +1,14 @@
 """Retraining on real Kafka goes on where it was and keeps the better model; drift shows."""
 
 import json
+import os
+import subprocess
+import sys
 import time
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -20,6 +25,7 @@ from motorcade.ml.retraining.run import StoppedError, retrain
 from motorcade.ml.store import ModelStore
 from motorcade.runtime.registry import schema_id
 from motorcade.stack.commands import app
+from motorcade.stack.ports import free_ports
 
 from .driven import DrivenFleet, TelemetryWriter
 from .servers import run_async
@@ -102,15 +108,6 @@ def test_a_retraining_that_is_interrupted_goes_on_and_its_model_goes_live(place:
     assert place.champion() == (MODEL, 1)
 
 
-def test_the_old_model_stays_where_the_new_one_is_not_better(place: Place) -> None:
-    done = place.retrain(place.plan())
-    assert [(one.version, one.champion) for one in done.outcomes] == [(2, "")]
-    assert "stays" in done.outcomes[0].why
-    assert place.champion() == (MODEL, 1)
-    comparison = ModelStore.of(place.settings).root / MODEL / "2" / "comparison.json"
-    assert json.loads(comparison.read_bytes())["champion_before"] == f"{MODEL}:1"
-
-
 @pytest.mark.parametrize(("warmer", "drifted"), [(0.0, []), (25.0, ["coolant_temp"])])
 def test_drift_is_told_by_the_exit_status_and_the_file(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warmer: float, drifted: list[str]
@@ -128,3 +125,58 @@ def test_drift_is_told_by_the_exit_status_and_the_file(
     assert [one["name"] for one in found["signals"] if one["verdict"] == "drift"] == drifted
     assert found["vehicles"] >= 40
     assert "plotly" in page.read_text(encoding="utf-8")
+
+
+def lines_of(process: subprocess.Popen[str], last: str) -> list[dict[str, Any]]:
+    """Log lines up to an event."""
+    assert process.stderr is not None
+    found = []
+    for line in process.stderr:
+        if line.startswith("{"):
+            found.append(json.loads(line))
+            if found[-1]["event"] == last:
+                break
+    return found
+
+
+def test_unattended_it_retrains_on_drift_and_the_old_model_stays_where_nothing_is_better(
+    place: Place, tmp_path: Path
+) -> None:
+    place.drive(seed=90, warmer=25.0)
+    minutes = 5 + (time.time() - place.began_ms / 1000) / 60
+    (port,) = free_ports(1)
+    words = [MODEL, "--on-drift", f"--minutes={minutes}", f"--since={60 * minutes:.0f}s"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "motorcade.stack.cli", "retrain", *words],
+        env=os.environ
+        | {
+            "MOTORCADE_KAFKA": place.settings.kafka,
+            "MOTORCADE_REGISTRY_URL": place.settings.registry_url,
+            "MOTORCADE_DATA_DIR": str(place.settings.data_dir),
+            "MOTORCADE_STATE": str(tmp_path / "none"),
+            "MOTORCADE_HTTP_PORT": str(port),
+        },
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        said = lines_of(process, "end")
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            metrics = answer.read().decode()
+    finally:
+        process.terminate()
+        _, rest = process.communicate(timeout=120)
+    steps = [one["event"] for one in said]
+    assert steps == ["started", "look", "begin", "record", "train", "evaluate", "result", "end"], (
+        said,
+        rest,
+    )
+    by_step = {one["event"]: one for one in said}
+    assert "coolant_temp" in by_step["look"]["drift"]
+    assert by_step["begin"]["reason"] == f"drift of {by_step['look']['drift']}"
+    assert by_step["end"]["champion"] == "stays"
+    assert 'motorcade_drift_psi{signal="coolant_temp"}' in metrics
+    assert place.champion() == (MODEL, 1)
+    comparison = ModelStore.of(place.settings).root / MODEL / "2" / "comparison.json"
+    assert json.loads(comparison.read_bytes())["champion_before"] == f"{MODEL}:1"
+    assert process.returncode == 0
