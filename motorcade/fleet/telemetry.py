@@ -203,7 +203,7 @@ class TelemetryAvro:
         """
         layout = self._layouts[self.schema_id if schema_id is None else schema_id]
         block = layout.decode(records)
-        if layout is self._layout:
+        if layout.values == self.catalogue.names:
             values = block.values
         else:
             values = np.full((len(block), len(self.catalogue.names)), np.nan)
