@@ -9,14 +9,13 @@ from numpy.typing import NDArray
 from motorcade.fleet.arrays import Ids
 from motorcade.fleet.avro import PREDICTIONS_SUBJECT
 from motorcade.fleet.catalogue import Catalogue
-from motorcade.fleet.columns import schema_id_of
 from motorcade.fleet.predictions import PredictionAvro
 from motorcade.fleet.settings import ProcessSettings
 from motorcade.fleet.topics import PREDICTIONS, TELEMETRY
 from motorcade.ml.drift.sample import Sample
 from motorcade.ml.reading.columnar import ColumnarReader, registry_lookup
 from motorcade.ml.reading.ranges import OffsetRange, read_values, record_ranges
-from motorcade.runtime.registry import schema_id
+from motorcade.runtime.registry import schema_id, subject_lookup
 
 #: Records of a topic that are read at most: a second or two, however fast the fleet sends.
 MOST = 400_000
@@ -97,7 +96,8 @@ async def prediction_codec(settings: ProcessSettings, catalogue: Catalogue) -> P
     Raises:
         UnreachableError: the registry does not answer.
     """
-    return PredictionAvro(catalogue, await schema_id(settings, catalogue, PREDICTIONS_SUBJECT))
+    number = await schema_id(settings, catalogue, PREDICTIONS_SUBJECT)
+    return PredictionAvro(catalogue, number, subject_lookup(settings, PREDICTIONS_SUBJECT))
 
 
 def recent_scores(
@@ -107,20 +107,19 @@ def recent_scores(
 
     Args:
         settings: where Kafka is.
-        codec: of the predictions; those of another schema are left out.
+        codec: of the predictions.
         since_ms: ingest time of the first record; not before the version was live.
         version: of the model.
 
     Raises:
         RangeError, UnreachableError: as `recent_telemetry`.
+        DecodeError: a record is no prediction.
     """
     scores, vins = [np.empty(0, np.float32)], [np.empty(0, "S17")]
     ranges = slices(record_ranges(settings, PREDICTIONS, since_ms=since_ms))
-    for batch in read_values(settings, ranges):
-        values = [value for value in batch if schema_id_of(value) == codec.schema_id]
-        if values:
-            columns = codec.decode(values)
-            mine = (columns.version == version) & np.isfinite(columns.score)
-            scores.append(columns.score[mine].astype(np.float32))
-            vins.append(columns.vin[mine])
+    for values in read_values(settings, ranges):
+        columns = codec.decode(values)
+        mine = (columns.version == version) & np.isfinite(columns.score)
+        scores.append(columns.score[mine].astype(np.float32))
+        vins.append(columns.vin[mine])
     return np.concatenate(scores), np.concatenate(vins)
