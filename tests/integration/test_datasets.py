@@ -106,7 +106,7 @@ async def test_its_labels_are_the_trouble_codes_that_had_been_reported(
     assert len(codes) == made.codes == 1
     asked = np.array([vin.encode()], dtype="S17"), np.array([1]), np.array([100])
     failures = Failures.of(codes)
-    assert (failures.kinds, failures.ahead(*asked).tolist()) == (("coolant_leak",), [[300]])
+    assert (failures.kinds, failures.ahead(*asked).tolist()) == (("P0217",), [[300]])
 
 
 async def test_rows_that_are_others_are_found_out(

@@ -59,7 +59,8 @@ class Observed:
     position of its kind, -1 for none. after_failure: (n,) whether one came before in the boot.
     left: (n,) milliseconds for which the vehicle was observed afterwards. driven: (n,) milliseconds
     since its message before, 0 after another boot or a long silence.
-    failures: of these vehicles, the first of each kind in each boot.
+    kinds: trouble codes with the cars' own word for them. failures: of these vehicles, the first of
+    each kind in each boot.
     """
 
     vins: Ids
@@ -181,8 +182,7 @@ def observe(
             mine = windows[model.window]
             found.append(_said(model, mine.values, mine.filled, done))
         done += len(columns)
-    met = [code for code in met if since_ms is None or code.time >= since_ms]
-    observed = _observed(names, labels, failures.kinds, met)
+    observed = _observed(names, labels, failures.kinds, met, since_ms or 0)
     return observed, [
         Said(model.manifest, *map(np.concatenate, zip(*found, strict=True)))
         if found
@@ -253,6 +253,7 @@ def _observed(
     labels: Sequence[tuple[NDArray[np.generic], ...]],
     kinds: tuple[str, ...],
     codes: Sequence[DiagnosticTroubleCode],
+    since_ms: int,
 ) -> Observed:
     if labels:
         vehicle, boot, time, ahead, kind, after = (
@@ -262,6 +263,7 @@ def _observed(
         vehicle, kind = np.empty(0, np.int32), np.empty(0, np.int16)
         boot, time = np.empty(0, np.int64), np.empty(0, np.int64)
         ahead, after = np.empty(0), np.empty(0, dtype=bool)
+    told = {code.code: code.kind for code in codes}
     last = np.zeros(len(names), dtype=np.int64)
     np.maximum.at(last, vehicle, time)
     return Observed(
@@ -274,8 +276,8 @@ def _observed(
         after_failure=after,
         left=(last[vehicle] - time).astype(np.float64),
         driven=_driven(vehicle, boot, time),
-        kinds=kinds,
-        failures=_failures(names, kinds, codes),
+        kinds=tuple(f"{code} {told[code]}".strip() for code in kinds),
+        failures=_failures(names, kinds, [code for code in codes if code.time >= since_ms]),
     )
 
 
@@ -296,7 +298,7 @@ def _failures(
     for code in codes:
         vehicle = place.get(code.vin.encode())
         if vehicle is not None:
-            key = vehicle, code.boot, kinds.index(code.kind)
+            key = vehicle, code.boot, kinds.index(code.code)
             first[key] = min(code.time, first.get(key, code.time))
     return tuple(
         sorted(Failure(vehicle, boot, time, kind) for (vehicle, boot, kind), time in first.items())

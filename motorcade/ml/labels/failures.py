@@ -16,7 +16,7 @@ class Failures:
     code in the same boot is not healthy either: nothing was repaired while the engine ran.
 
     Args:
-        kinds: of failure that were met, sorted.
+        kinds: trouble codes that were met, sorted.
         codes: by vehicle, (boot, event time, position in `kinds`) of each code.
     """
 
@@ -30,11 +30,11 @@ class Failures:
     def of(cls, codes: Iterable[DiagnosticTroubleCode]) -> "Failures":
         """The failures that codes tell of, in any order."""
         met = list(codes)
-        kinds = tuple(sorted({code.kind for code in met}))
+        kinds = tuple(sorted({code.code for code in met}))
         number = {kind: position for position, kind in enumerate(kinds)}
         by_car: dict[bytes, list[tuple[int, int, int]]] = defaultdict(list)
         for code in met:
-            by_car[code.vin.encode()].append((code.boot, code.time, number[code.kind]))
+            by_car[code.vin.encode()].append((code.boot, code.time, number[code.code]))
         return cls(kinds, by_car)
 
     @property

@@ -15,12 +15,13 @@ from .telemetry import CATALOGUE, START_MS, Batches, correlated
 
 MINUTE = 60_000
 HORIZON_MS = 10 * MINUTE
+CODES = {"coolant_leak": "P0217", "misfire": "P0300"}
 SPEC = WindowSpec(rows=3)
 
 
 def code(vin: bytes, minute: float, kind: str = "coolant_leak") -> DiagnosticTroubleCode:
     time = START_MS + round(minute * MINUTE)
-    return DiagnosticTroubleCode(vin.decode(), START_MS, "P0217", kind, time, time)
+    return DiagnosticTroubleCode(vin.decode(), START_MS, CODES[kind], kind, time, time)
 
 
 def assembled(
@@ -51,7 +52,7 @@ def test_examples_know_what_came_after_them_and_what_came_before() -> None:
     failing, other = sorted(split.vehicles("train"))[:2]
     found = assembled(columns, [code(failing, 29.5), code(failing, 40, "misfire")])
     train = found.data[SPEC].train
-    assert train.kinds == ("coolant_leak", "misfire")
+    assert train.kinds == ("P0217", "P0300")
     mine = of(train, failing)
     assert mine.failure_ms[0].tolist() == [29.5 * MINUTE, 40 * MINUTE]
     assert mine.failure_ms[30].tolist() == [np.inf, 10 * MINUTE]

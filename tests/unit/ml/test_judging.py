@@ -251,13 +251,13 @@ def test_an_evaluation_tells_failures_by_kind_and_draws_a_page(fleet: Driven) ->
     verdict = _judged(fleet, candidate, fleet.codes)
     one = verdict.evaluation
     assert one.failures == sum(kind.failures for kind in one.kinds)
-    assert {kind.kind for kind in one.kinds} == {"tire_leak", "bearing_wear"}
+    assert {kind.kind for kind in one.kinds} == {"C0077 tire_leak", "P0524 bearing_wear"}
     assert one.recall.value is not None
     assert one.recall.value >= 0.9
-    assert one.confusion["tire_leak"].get("tire", 0) >= 0.8 * one.kinds[1].failures
+    assert one.confusion["C0077 tire_leak"].get("tire", 0) >= 0.8 * one.kinds[0].failures
     assert all(NO_ALERT not in row for row in one.confusion.values()) == (one.recall.value == 1)
     assert one.scored == one.messages
-    assert max(verdict.picture.contributions["tire_leak"].items(), key=lambda item: item[1])[
+    assert max(verdict.picture.contributions["C0077 tire_leak"].items(), key=lambda item: item[1])[
         0
     ].startswith("tire_pressure_")
     html = render([verdict, verdict], dataset="june", part="test", notes=["</script>"])

@@ -9,12 +9,13 @@ from motorcade.fleet.messages import DiagnosticTroubleCode
 from motorcade.ml.labels.failures import Failures
 from motorcade.ml.labels.split import SHARES, by_time, by_vehicle
 
+CODES = {"coolant_leak": "P0217", "misfire": "P0300"}
 CAR, OTHER = b"A" * 17, b"B" * 17
 HORIZON = 100
 
 
 def code(vin: bytes, time: int, boot: int = 1, kind: str = "coolant_leak") -> DiagnosticTroubleCode:
-    return DiagnosticTroubleCode(vin.decode(), boot, "P0217", kind, time, time)
+    return DiagnosticTroubleCode(vin.decode(), boot, CODES.get(kind, kind), kind, time, time)
 
 
 def rows(vin: bytes, times: list[int], boot: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -54,7 +55,7 @@ def test_time_to_failure_is_told_for_each_kind_and_never_looks_back() -> None:
     failures = Failures.of(
         [code(CAR, 500), code(CAR, 1000), code(CAR, 700, kind="misfire"), code(OTHER, 1)]
     )
-    assert failures.kinds == ("coolant_leak", "misfire")
+    assert failures.kinds == ("P0217", "P0300")
     ahead = failures.ahead(*rows(CAR, [0, 500, 600, 701, 1001]))
     assert ahead.tolist() == [
         [500, 700],
