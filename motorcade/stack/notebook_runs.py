@@ -47,6 +47,8 @@ def execute(path: Path, parameters: Mapping[str, str] | None = None) -> Any:
         timeout=CELL_S,
         kernel_name="python3",
         record_timing=False,
+        # It warns of TCP without encryption, which is loopback here.
+        extra_arguments=["--log-level=ERROR"],
         resources={"metadata": {"path": str(path.parent)}},
     )
     try:
