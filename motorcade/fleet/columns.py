@@ -162,7 +162,9 @@ class RecordLayout:
         # Padding lets every tail be gathered at full width without reading past the end.
         data = b"".join([*records, bytes(MAX_VARINT * len(self.longs) + _WORD)])
         starts = np.cumsum(lengths) - lengths
-        front = _at_every_byte(data, self._dtype)[starts]
+        # As plain bytes first: NumPy gathers records of fields one field at a time.
+        plain = np.dtype((np.void, self.width))
+        front = _at_every_byte(data, plain)[starts].view(self._dtype)
         bad = (front["magic"] != MAGIC) | (front["length"] != VIN_LENGTH_BYTE)
         if bad.any():
             at = int(np.flatnonzero(bad)[0])
