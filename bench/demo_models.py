@@ -200,8 +200,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     table = Table("model", "scored", "ROC-AUC", "PR-AUC")
+    progress = Console(stderr=True)
     for row in contests(given.cars, given.iterations, given.absent, given.seed):
         table.add_row(*row)
+        progress.print(" · ".join(row))
     Console().print(table)
 
 

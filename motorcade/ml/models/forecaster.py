@@ -61,8 +61,8 @@ class Targets(NamedTuple):
 class ForecasterArchitecture:
     """Learns failures and remaining life from all that vehicles did before they failed, or did not.
 
-    Settings: heads (auto, failure, life, both; auto takes what the data can teach), pool, filters,
-    units, hidden, members, noise (see `Shape`).
+    Settings: heads (auto, failure, life, both; auto takes what the data can teach), and those of
+    `Shape` from `recent` on.
     """
 
     name = NAME

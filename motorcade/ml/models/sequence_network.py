@@ -1,4 +1,4 @@
-"""The network of the forecaster: a few averaged steps of a window, a convolution, a GRU, two heads.
+"""The network of the forecaster: averaged steps of a window, convolutions, a GRU, two heads.
 
 Averaging first is what makes it good and fast: noise of single samples goes, slow change stays, and
 the recurrent layer takes a fifth of the steps. On turbofan validation engines it beat every
@@ -36,10 +36,11 @@ class Shape(msgspec.Struct, frozen=True):
     age: _OneOrNone = 0
     #: Samples that are averaged into a step; fewer where they are absent.
     pool: _Some = POOL
-    #: Channels of the convolution over three steps; 0: none.
+    #: Convolutions over three steps, one after the other, and channels of each; 0: none.
+    convolutions: _None = 1
     filters: _None = 32
-    #: Of the GRU.
-    units: _Some = 32
+    #: Of the GRU; 0: the mean of all steps and the last one take its place.
+    units: _None = 32
     #: Of the layer before the heads.
     hidden: _Some = 16
     #: Networks side by side, that differ in their first weights and are averaged.
@@ -94,12 +95,19 @@ def build(shape: Shape) -> Any:
 def _member(keras: Any, shape: Shape, sequence: Any, name: str) -> Any:
     layers = keras.layers
     out = sequence
-    if shape.filters:
+    for number in range(shape.convolutions if shape.filters else 0):
         out = layers.Conv1D(
-            shape.filters, 3, padding="causal", activation="relu", name=f"{name}_convolution"
+            shape.filters,
+            3,
+            padding="causal",
+            activation="relu",
+            name=f"{name}_convolution_{number}",
         )(out)
-    # Unrolled: the steps are few, and a graph without a loop is several times as fast.
-    out = layers.GRU(shape.units, unroll=True, name=f"{name}_gru")(out)
+    if shape.units:
+        # Unrolled: the steps are few, and a graph without a loop is several times as fast.
+        out = layers.GRU(shape.units, unroll=True, name=f"{name}_gru")(out)
+    else:
+        out = keras.ops.concatenate([keras.ops.mean(out, axis=1), out[:, -1]], axis=1)
     out = layers.Dense(shape.hidden, activation="relu", name=f"{name}_hidden")(out)
     heads = []
     if shape.kinds:

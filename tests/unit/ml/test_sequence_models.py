@@ -243,7 +243,8 @@ def test_below_the_minimum_coverage_nothing_is_foretold(
 
 def test_remaining_life_can_be_learnt_alone(wear: TrainingData, unseen: Examples) -> None:
     extra: dict[str, float | str] = {
-        "heads": "life", "members": 2, "early": 4, "age": 1, "recent": 10, "pool": 3, "filters": 0
+        "heads": "life", "members": 2, "early": 4, "age": 1, "recent": 10, "pool": 3,
+        "convolutions": 2, "units": 0,
     }  # fmt: skip
     fitted = Fitted("forecaster", wear, FitOptions(epochs=2, extra=extra))
     scores = fitted.model.score(unseen.windows.values)
@@ -314,7 +315,7 @@ class Interrupted(Unwatched):
 def test_an_interrupted_training_ends_with_the_weights_of_an_uninterrupted_one(
     wear: TrainingData,
 ) -> None:
-    how = FitOptions(epochs=3, batch=512, seed=4, extra={"filters": 0, "units": 8})
+    how = FitOptions(epochs=3, batch=512, seed=4, extra={"convolutions": 0, "units": 8})
     forecaster = architecture("forecaster")
     whole = forecaster.fit(wear, how, Unwatched())
     watch = Interrupted(after=2)
