@@ -41,15 +41,17 @@ Tell = Callable[[Progress], None]
 _GAP_STEPS = 15
 #: Windows of all examples: 200 MB, of some 5,000 whole boots, teach as well as all do.
 _BYTES = 200 << 20
-#: Settings of the sequence model (see `sequence_network.Shape`): it sees the last 100 samples in
-#: steps of ten, each signal's distance from the boot's first 30, and the age.
+#: Settings of the sequence model (see `sequence_network.Shape`): it sees the last 80 samples in
+#: steps of five, each signal's distance from the boot's first 30, and the age.
 SEQUENCE: dict[str, float | str] = {
     "heads": "life",
-    "recent": 100.0,
+    "recent": 80.0,
     "early": 30.0,
     "age": 1.0,
-    "pool": 10.0,
-    "filters": 0.0,
+    "pool": 5.0,
+    "convolutions": 2.0,
+    "filters": 32.0,
+    "units": 0.0,
     "members": 3.0,
 }
 
