@@ -1,7 +1,6 @@
 """One look at drift: a model's reference against the recent stream, signal by signal."""
 
 import asyncio
-import math
 import time
 from collections.abc import Sequence
 from itertools import pairwise
@@ -26,6 +25,9 @@ from motorcade.ml.scoring.roster import find
 from motorcade.ml.store import Manifest, ModelStore
 
 Verdict = Literal["none", "drift", "unknown"]
+#: Where chance explains so much, a shift by a standard deviation would pass: of two normal
+#: distributions so far apart PSI is 1.
+_BLIND = 1.0
 
 
 class TooLittleError(MotorcadeError):
@@ -172,8 +174,9 @@ def _drift(
 ) -> SignalDrift:
     index = psi(reference.found, recent, alpha)
     limit = max(index.chance, material)
-    known = math.isfinite(limit) and math.isfinite(index.psi)
-    verdict: Verdict = "unknown" if not known else "drift" if index.psi > limit else "none"
+    verdict: Verdict = "none" if index.chance <= _BLIND else "unknown"
+    if index.psi > limit:
+        verdict = "drift"
     return SignalDrift(
         reference.name,
         index.psi,
@@ -187,7 +190,7 @@ def _drift(
 
 
 def _badness(one: SignalDrift) -> float:
-    return -1.0 if one.verdict == "unknown" else one.psi / one.limit
+    return one.psi / one.limit if one.verdict != "unknown" else -1.0
 
 
 def _model(

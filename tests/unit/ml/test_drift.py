@@ -172,6 +172,14 @@ def test_scores_are_compared_where_both_sides_have_some() -> None:
     assert "score" not in {one.name for one in look()}
 
 
+def test_where_cars_are_too_few_to_tell_nothing_is_claimed() -> None:
+    sample = Sample(CATALOGUE)
+    sample.add(correlated(cars=60, messages=40, seed=5))
+    few = np.isin(sample.vins, np.unique(sample.vins)[:1])
+    found = compare(a_reference(), sample.values[few], sample.vins[few], None, Limits())
+    assert {one.verdict for one in found} == {"unknown"}
+
+
 def test_a_sample_is_bounded_even_and_does_not_depend_on_how_batches_are_cut() -> None:
     columns = correlated(cars=60, messages=40)
     found = []
