@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import signal
+import sys
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -320,6 +322,8 @@ def _store_another(bench: Bench, threshold: float) -> int:
 
 
 async def test_a_challenger_scores_the_same_stream_and_is_compared_live(bench: Bench) -> None:
+    # What was announced last is one that every scorer refuses.
+    await roster.promote(bench.settings, "autoencoder:1")
     version = _store_another(bench, threshold=1e-9)
     with pytest.raises(ModelRefusedError, match="is the champion"):
         await roster.challenge(bench.settings, "autoencoder:1")
@@ -367,3 +371,28 @@ async def test_a_model_that_scorers_would_refuse_is_not_even_announced(bench: Be
         await roster.promote(bench.settings, f"autoencoder:{version}")
     with pytest.raises(ModelRefusedError, match="no model 'nonesuch'"):
         await roster.promote(bench.settings, "nonesuch")
+
+
+async def test_the_command_lists_shows_and_says_what_is_missing(bench: Bench) -> None:
+    async def motorcade(*words: str) -> tuple[int, str, str]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "motorcade.stack.cli", "models", *words),
+            env=os.environ | dict(bench.scorer.environment),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await process.communicate()
+        return process.returncode or 0, out.decode(), err.decode()
+
+    listed, shown, compared = await asyncio.gather(
+        motorcade("list", "--json"), motorcade("show", "autoencoder:1"), motorcade("compare")
+    )
+    assert listed[0] == 0, listed[2]
+    slots = {(one["name"], one["version"]): one["slot"] for one in json.loads(listed[1])}
+    assert slots["autoencoder", 1] == "champion"
+    assert list(slots.values()).count("champion") == 1
+    assert shown[0] == 0, shown[2]
+    assert "the message alone" in shown[1]
+    assert compared[0] == 1
+    assert "There is no challenger." in compared[2]

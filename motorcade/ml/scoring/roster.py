@@ -106,21 +106,25 @@ async def go_back(settings: ProcessSettings) -> tuple[ModelAnnouncement, ModelAn
     if champion is None:
         raise MotorcadeError("No model is live.", "Train one: motorcade train autoencoder.")
     before = champion.replaces
-    if before is None:
-        raise MotorcadeError(
-            f"Nothing was live before {champion.name}:{champion.version}.",
-            "motorcade models promote NAME:VERSION makes another one live.",
+    while before is not None:
+        announcement = ModelAnnouncement(
+            before.name,
+            before.version,
+            before.path,
+            before.manifest_sha256,
+            announced=_now_ms(),
+            replaces=before.replaces,
         )
-    announcement = ModelAnnouncement(
-        before.name,
-        before.version,
-        before.path,
-        before.manifest_sha256,
-        announced=_now_ms(),
-        replaces=before.replaces,
+        try:
+            _load(settings, announcement)
+        except ModelRefusedError:  # no scorer had it live either
+            before = before.replaces
+            continue
+        return champion, await announce(settings, announcement, first=before.replaces is None)
+    raise MotorcadeError(
+        f"Nothing was live before {champion.name}:{champion.version}.",
+        "motorcade models promote NAME:VERSION makes another one live.",
     )
-    _load(settings, announcement)
-    return champion, await announce(settings, announcement, first=before.replaces is None)
 
 
 def _trusted(settings: ProcessSettings, model: str) -> ModelAnnouncement:
