@@ -78,7 +78,8 @@ async def body(service: Service) -> None:
     if service.stopping.is_set():
         return
     service.ready("model announcements", True)
-    service.spawn(asyncio.to_thread(_warm))
+    if not step.live:
+        service.spawn(asyncio.to_thread(_warm))
     linger_s = settings.score_linger_ms / 1000
     await derive(service, step, linger_s=linger_s, most_linger_s=linger_s)
 
