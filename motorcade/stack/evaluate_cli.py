@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from motorcade.ml.judging.bootstrap import Figure
     from motorcade.ml.judging.evaluation import Evaluation
     from motorcade.ml.judging.run import Judged
+    from motorcade.ml.models.base import Model
     from motorcade.ml.training.checkpoints import Progress
 
 
@@ -80,6 +81,7 @@ def evaluate(
 
     **Next:** `motorcade models promote NAME:VERSION`.
     """
+    from motorcade.ml.errors import ModelRefusedError
     from motorcade.ml.judging.evaluation import Terms
     from motorcade.ml.judging.run import judge, load
     from motorcade.ml.reading.records import DatasetStore
@@ -100,7 +102,14 @@ def evaluate(
     wanted = models or store.names()
     if not wanted:
         raise SettingsError("No model is stored.", "Train one: motorcade train boosted.")
-    loaded = [load(settings, store, find(settings, one)[0]) for one in wanted]
+    loaded: list[Model] = []
+    for one in wanted:
+        try:
+            loaded.append(load(settings, store, find(settings, one)[0]))
+        except ModelRefusedError as error:
+            if models or (one == wanted[-1] and not loaded):
+                raise
+            typer.echo(f"Left out: {error}", err=True)
     first = loaded[0].manifest
     horizon_ms = span_ms(horizon, "--horizon") if horizon else first.horizon_ms
     if not horizon_ms:

@@ -87,6 +87,12 @@ def judge(
         lambda done: tell(Progress("scoring", done, len(stream), f"{len(vins)} vehicles")),
         since_ms=since or None,
     )
+    for manifest in (model.manifest for model in models):
+        if manifest.horizon_ms != terms.horizon_ms:
+            notes.append(
+                f"{manifest.name}:{manifest.version} was trained for a horizon of "
+                f"{manifest.horizon_ms / 3_600_000:g} h: its probabilities are not judged."
+            )
     if not len(observed):
         raise DatasetError(
             f"No message of the data set {record.name} is of the part {part}.",
