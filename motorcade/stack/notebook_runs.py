@@ -58,8 +58,15 @@ def execute(path: Path, parameters: Mapping[str, str] | None = None) -> Any:
             f"{path.name} failed: {error.ename}: {error.evalue}",
             "Run it cell by cell: motorcade notebook.",
         ) from error
-    except (CellTimeoutError, DeadKernelError) as error:
-        raise NotebookError(f"{path.name} failed: {str(error).splitlines()[0]}") from error
+    except CellTimeoutError as error:
+        raise NotebookError(
+            f"{path.name}: a cell took longer than {CELL_S} s.", "Take a smaller scale: --set."
+        ) from error
+    except (DeadKernelError, AssertionError) as error:
+        # nbclient cleans up twice after a dead kernel, and asserts that there is one.
+        raise NotebookError(
+            f"{path.name}: its kernel died.", "Is memory short? Take a smaller scale: --set."
+        ) from error
 
 
 def changed(source: str, parameters: Mapping[str, str]) -> str:
