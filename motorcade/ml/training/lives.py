@@ -15,7 +15,7 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from motorcade.fleet.arrays import Floats, Ids, Ints
+from motorcade.fleet.arrays import Bools, Floats, Ids, Ints
 from motorcade.fleet.catalogue import Catalogue
 from motorcade.fleet.telemetry import TelemetryColumns
 from motorcade.ml.errors import TrainingError
@@ -30,6 +30,9 @@ from motorcade.ml.training.learn import Plan, Task, fit
 from motorcade.ml.windows import Windows, WindowSpec, WindowState
 
 Tell = Callable[[Progress], None]
+
+#: One of so many groups of vehicles ends the fitting of a model that ends early.
+_PARTS = 10
 
 
 class Candidate(NamedTuple):
@@ -143,11 +146,7 @@ def judge(lives: Lives, candidate: Candidate, folds: int, tell: Tell) -> Judged:
     for number in range(folds):
         tell(Progress(candidate.label, number, folds, "cross-validation"))
         out = fold == number
-        data = _data(lives, candidate, examples.take(~out), examples.take(out))
-        if candidate.ends_early:
-            # What ends its fitting must not be what judges it.
-            inner = fold == (number + 1) % folds
-            data = _data(lives, candidate, examples.take(~out & ~inner), examples.take(inner))
+        data = _data(lives, candidate, examples, ~out, out)
         model, _, _ = _fit(lives, candidate, data, tell)
         told[out] = model.score(examples.windows.values[out]).life
     tell(Progress(candidate.label, folds, folds, "cross-validation"))
@@ -164,8 +163,7 @@ def last_fit(lives: Lives, judged: Judged, folds: int, tell: Tell) -> Fitted:
     candidate = judged.candidate
     examples = lives.examples[candidate.window]
     held = folds_of(examples.windows.vin, folds, lives.plan.seed) == 0
-    train = examples.take(~held) if candidate.ends_early else examples
-    data = _data(lives, candidate, train, examples.take(held))
+    data = _data(lives, candidate, examples, np.ones_like(held), held)
     return Fitted(judged, *_fit(lives, candidate, data, tell))
 
 
@@ -267,13 +265,24 @@ class Quiet:
         return None
 
 
-def _data(lives: Lives, candidate: Candidate, train: Examples, validate: Examples) -> TrainingData:
+def _data(
+    lives: Lives, candidate: Candidate, examples: Examples, taught: Bools, others: Bools
+) -> TrainingData:
+    """What a candidate is given: examples that teach it, and others, which most make no use of.
+
+    What ends a fitting early must not be what judges it: a tenth of the vehicles that could teach.
+    """
+    if candidate.ends_early:
+        vins = examples.windows.vin
+        tenth = folds_of(vins, min(_PARTS, len(np.unique(vins))), lives.plan.seed + 1) == 0
+        taught, others = taught & ~tenth, taught & tenth
     plan = lives.plan
+    rest = examples.take(others)
     return TrainingData(
         lives.catalogue,
-        train,
-        validate,
-        validate,
+        examples.take(taught),
+        rest,
+        rest,
         plan.horizon_ms,
         plan.life_cap_ms,
         plan.seed,
