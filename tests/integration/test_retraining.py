@@ -10,19 +10,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from motorcade.fleet.avro import TELEMETRY_SUBJECT
 from motorcade.fleet.catalogue import load_catalogue
-from motorcade.fleet.messages import ModelSlot
+from motorcade.fleet.messages import ModelAnnouncement, ModelSlot
+from motorcade.fleet.predictions import Contributions, PredictionColumns
 from motorcade.fleet.settings import ProcessSettings
-from motorcade.fleet.telemetry import TelemetryAvro
+from motorcade.fleet.source import source_header
+from motorcade.fleet.telemetry import TelemetryAvro, TelemetryColumns
+from motorcade.fleet.topics import PREDICTIONS, partition_of
 from motorcade.ml.announce import live
+from motorcade.ml.drift.recent import prediction_codec
+from motorcade.ml.models.catalogue import load_model
 from motorcade.ml.reading.records import DatasetStore
 from motorcade.ml.retraining.journal import Journal, Plan, Retraining
 from motorcade.ml.retraining.run import StoppedError, retrain
 from motorcade.ml.store import ModelStore
+from motorcade.runtime.kafka import producer, started
 from motorcade.runtime.registry import schema_id
 from motorcade.stack.commands import app
 from motorcade.stack.ports import free_ports
@@ -60,14 +67,53 @@ class Place:
             lambda: bool(stop_after) and self.said[-1:] == [stop_after],
         )
 
-    def champion(self) -> tuple[str, int] | None:
-        found = run_async(live(self.settings)).get(ModelSlot.CHAMPION)
-        return None if found is None else (found.name, found.version)
+    def announced(self) -> ModelAnnouncement:
+        found: ModelAnnouncement = run_async(live(self.settings))[ModelSlot.CHAMPION]
+        return found
 
-    def drive(self, seed: int, warmer: float = 0.0) -> None:
+    def champion(self) -> tuple[str, int]:
+        return self.announced().name, self.announced().version
+
+    def drive(self, seed: int, warmer: float = 0.0) -> TelemetryColumns:
         columns = DrivenFleet(seed=seed, cars=40).drive(40)
         columns.values[:, CATALOGUE.column("coolant_temp")] += warmer
         run_async(self.writer.write(columns))
+        return columns
+
+    def predict(self, columns: TelemetryColumns) -> None:
+        """Predictions by the champion, as the scorer writes them."""
+        manifest, weights = ModelStore.of(self.settings).read(self.announced())
+        model = load_model(manifest, weights, CATALOGUE)
+        features = columns.values[:, None, CATALOGUE.feature_columns].astype(np.float32)
+        scores = model.score(features)
+        n = len(columns)
+        offset = time.time_ns() // 1000 + np.arange(n)
+        predictions = PredictionColumns(
+            columns.vin,
+            scores.score,
+            np.full(n, manifest.threshold),
+            scores.coverage,
+            *columns.longs.T,
+            np.fromiter(map(partition_of, columns.vin.tolist()), np.int64, n),
+            offset,
+            np.full(n, manifest.version),
+        )
+
+        async def write() -> None:
+            codec = await prediction_codec(self.settings, CATALOGUE)
+            values = codec.encode(predictions, MODEL, [""] * n, Contributions.none(n))
+            async with started(producer(self.settings), self.settings) as client:
+                for vin, value, at in zip(
+                    columns.vin.tolist(), values, offset.tolist(), strict=True
+                ):
+                    number = partition_of(vin)
+                    headers = [source_header(number, at)]
+                    await client.send(
+                        PREDICTIONS, value, key=vin, partition=number, headers=headers
+                    )
+                await client.flush()
+
+        run_async(write())
 
 
 @pytest.fixture(scope="module")
@@ -113,17 +159,21 @@ def test_drift_is_told_by_the_exit_status_and_the_file(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warmer: float, drifted: list[str]
 ) -> None:
     began = time.time_ns()
-    place.drive(seed=70 + int(warmer), warmer=warmer)
-    minutes = (time.time_ns() - began) / 60e9
+    place.predict(place.drive(seed=70 + int(warmer), warmer=warmer))
+    minutes = (time.time_ns() - began) / 60e9 + 0.1  # the look begins a little later
     for name in ("kafka", "registry_url", "data_dir"):
         monkeypatch.setenv(f"MOTORCADE_{name.upper()}", str(getattr(place.settings, name)))
     file, page = tmp_path / "drift.json", tmp_path / "drift.html"
-    words = ["drift", f"--minutes={max(minutes, 0.1)}", f"--json={file}", f"--report={page}"]
+    words = ["drift", f"--minutes={minutes}", f"--json={file}", f"--report={page}"]
     done = CliRunner().invoke(app, [*words, f"--state={tmp_path / 'none'}"])
     assert done.exit_code == (2 if drifted else 0), done.output
     found = json.loads(file.read_bytes())
-    assert [one["name"] for one in found["signals"] if one["verdict"] == "drift"] == drifted
+    signals = {one["name"]: one for one in found["signals"]}
+    assert [n for n, o in signals.items() if o["verdict"] == "drift" and n != "score"] == drifted
     assert found["vehicles"] >= 40
+    assert sum(signals["score"]["recent"]["counts"]) >= 1600
+    # Four cars calibrate, so only a large shift of the score is beyond chance.
+    assert (signals["score"]["psi"] > 1) == bool(drifted)
     assert "plotly" in page.read_text(encoding="utf-8")
 
 
