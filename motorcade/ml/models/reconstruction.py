@@ -83,7 +83,8 @@ def in_chunks(
 ) -> list[NDArray[np.floating[Any]]]:
     """What a float32 graph says of n windows, the same to the last bit in any batch."""
     n = len(windows)
-    short = -n % _CHUNK
+    # No window is a chunk of zeros, too: recurrent layers have no answer to an empty batch.
+    short = -n % _CHUNK if n else _CHUNK
     if short:
         windows = np.concatenate([windows, np.zeros((short, *windows.shape[1:]), windows.dtype)])
     return [np.asarray(output)[:n] for output in graph(windows)]

@@ -63,6 +63,8 @@ def score_healthy(
         for model, state, parts in zip(models, states, found, strict=True):
             windows = state.push(columns, features, healthy)
             windows = windows.take(windows.filled >= model.manifest.least_filled)
+            if not len(windows):
+                continue
             score = model.score(windows.values).score
             known = np.isfinite(score)
             parts.append(Scored(score[known], windows.vin[known], windows.time[known]))

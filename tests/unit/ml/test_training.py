@@ -12,6 +12,7 @@ from motorcade.fleet.messages import DiagnosticTroubleCode
 from motorcade.fleet.telemetry import TelemetryColumns
 from motorcade.ml.errors import RangeError, TrainingError
 from motorcade.ml.models.autoencoder import ARCHITECTURE
+from motorcade.ml.models.reconstruction import in_chunks
 from motorcade.ml.store import Manifest, Weights
 from motorcade.ml.training.checkpoints import Progress
 from motorcade.ml.training.learn import Candidate, Plan
@@ -117,6 +118,19 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(
     again = attempt(correlated(), epochs=12, watch=watch)
     assert again.manifest.metrics == learnt[0].metrics
     assert all(np.array_equal(again.weights[name], learnt[1][name]) for name in learnt[1])
+
+
+def test_of_no_window_nothing_is_computed_and_nothing_fails() -> None:
+    nothing = np.empty((0, 3, 2), dtype=np.float32)
+    rows: list[int] = []
+
+    def graph(windows: Any) -> list[Any]:
+        rows.append(len(windows))
+        return [windows.sum(axis=(1, 2))]
+
+    (found,) = in_chunks(graph, nothing)
+    assert len(found) == 0
+    assert min(rows) > 0
 
 
 def test_training_up_to_a_moment_sees_nothing_of_it_or_later() -> None:
