@@ -54,8 +54,10 @@ def execute(path: Path, parameters: Mapping[str, str] | None = None) -> Any:
     try:
         return client.execute()
     except CellExecutionError as error:
+        # TensorFlow's go on for pages.
+        first, _, _ = error.evalue.partition("\n")
         raise NotebookError(
-            f"{path.name} failed: {error.ename}: {error.evalue}",
+            f"{path.name} failed: {error.ename}: {first}",
             "Run it cell by cell: motorcade notebook.",
         ) from error
     except CellTimeoutError as error:

@@ -95,7 +95,7 @@ def test_sequence_models_tell_failures_and_remaining_life(here: None) -> None:
     text, plots = run("03-sequences")
     assert "forecaster:1" in text
     assert all(0 < area <= 1 for area in figure(text, "PR-AUC of messages"))
-    assert plots == 7
+    assert plots == 6
 
 
 def test_models_are_compared_and_only_a_shifted_signal_drifts(here: None) -> None:
