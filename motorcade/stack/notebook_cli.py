@@ -80,6 +80,8 @@ def _open(folder: Path, port: int, *, browser: bool) -> None:
         f"--ServerApp.port={port}",
         f"--ServerApp.root_dir={folder.absolute()}",
         f"--ServerApp.open_browser={browser}",
+        # Who is root, as in many containers, has the rights anyway; it would refuse to start.
+        "--ServerApp.allow_root=True",
         # It asks its makers for news and for newer versions, unless told not to.
         "--LabApp.news_url=None",
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
