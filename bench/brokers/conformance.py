@@ -372,13 +372,19 @@ def _(nodes: Sequence[Endpoint]) -> tuple[Answer, str]:
 
 @_asks("0x95 for a packet over the limit")
 def _(nodes: Sequence[Endpoint]) -> tuple[Answer, str]:
-    with Client(nodes[0]) as publisher:
-        told = getattr(publisher.connack, "MaximumPacketSize", None)
-        try:
-            publisher.send(_topic(), b"x" * (MAX_PACKET_BYTES + 1024))
-            code = publisher.ended.get(timeout=3.0)
-        except queue.Empty:
-            return "no", "taken"
+    code = None
+    # A broker that closes before it has read the whole packet resets the connection, and a reset
+    # may overtake the DISCONNECT: so one packet is not enough to ask for the reason.
+    for _attempt in range(_SOME):
+        with Client(nodes[0]) as publisher:
+            told = getattr(publisher.connack, "MaximumPacketSize", None)
+            try:
+                publisher.send(_topic(), b"x" * (MAX_PACKET_BYTES + 1024))
+                code = publisher.ended.get(timeout=3.0)
+            except queue.Empty:
+                return "no", "taken"
+        if code == _TOO_LARGE:
+            break
     seen = "closed" if code is None else f"0x{code:02X}"
     seen += ", limit told" if told else ", limit not told"
     return ("yes" if code == _TOO_LARGE else "partly"), seen
