@@ -1,19 +1,18 @@
 """`motorcade evaluate`: judge models on vehicles that taught none of them."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
+from rich.progress import TimeRemainingColumn
 from rich.table import Table
 
 from motorcade.fleet.errors import SettingsError
 from motorcade.fleet.settings import ProcessSettings
+from motorcade.stack.bars import phase_bars
 from motorcade.stack.joining import join
 from motorcade.stack.shared_options import State, require_writable
 from motorcade.stack.train_cli import span_ms
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from motorcade.ml.judging.evaluation import Evaluation
     from motorcade.ml.judging.run import Judged
     from motorcade.ml.models.base import Model
-    from motorcade.ml.training.checkpoints import Progress
 
 
 def evaluate(
@@ -119,7 +117,7 @@ def evaluate(
         budget=budget,
         within_ms=span_ms(within, "--within") if within else None,
     )
-    with _bars() as tell:
+    with phase_bars(TimeRemainingColumn()) as tell:
         judged = judge(
             settings,
             record,
@@ -154,31 +152,6 @@ def _write(
         json_file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     if report is not None:
         write(report, judged.verdicts, dataset=dataset, part=part, notes=judged.notes)
-
-
-@contextmanager
-def _bars() -> "Iterator[Callable[[Progress], None]]":
-    columns = (
-        TextColumn("{task.description:10}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[detail]}", style="dim"),
-    )
-    with Bars(*columns, console=Console(stderr=True)) as bars:
-        tasks: dict[str, Any] = {}
-
-        def tell(progress: "Progress") -> None:
-            if progress.phase not in tasks:
-                tasks[progress.phase] = bars.add_task(progress.phase, total=None, detail="")
-            bars.update(
-                tasks[progress.phase],
-                completed=progress.done,
-                total=progress.total,
-                detail=progress.detail,
-            )
-
-        yield tell
 
 
 def _show(judged: "Judged", found: "Sequence[Evaluation]") -> None:

@@ -4,21 +4,18 @@ import json
 import re
 import sys
 import time
-from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bars
+from rich.progress import TimeElapsedColumn
 
 from motorcade.fleet.errors import SettingsError
 from motorcade.fleet.settings import ProcessSettings
+from motorcade.stack.bars import phase_bars
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from motorcade.ml.training.checkpoints import Progress
     from motorcade.ml.training.run import Request, Trained
 
@@ -191,7 +188,7 @@ def _train(request: "Request", *, as_json: bool, progress_json: bool) -> None:
     if progress_json:
         trained = train(settings, request, _print_line)
     else:
-        with _bars() as show:
+        with phase_bars(TimeElapsedColumn()) as show:
             trained = train(settings, request, show)
     _report(trained, settings, as_json=as_json or progress_json)
 
@@ -252,31 +249,6 @@ def _duration_s(text: str, option: str) -> float:
 def _print_line(progress: "Progress") -> None:
     sys.stdout.write(json.dumps(progress._asdict()) + "\n")
     sys.stdout.flush()
-
-
-@contextmanager
-def _bars() -> "Iterator[Callable[[Progress], None]]":
-    columns = (
-        TextColumn("{task.description:10}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[detail]}", style="dim"),
-    )
-    with Bars(*columns, console=Console(stderr=True)) as bars:
-        tasks: dict[str, Any] = {}
-
-        def show(progress: "Progress") -> None:
-            if progress.phase not in tasks:
-                tasks[progress.phase] = bars.add_task(progress.phase, total=None, detail="")
-            bars.update(
-                tasks[progress.phase],
-                completed=progress.done,
-                total=progress.total,
-                detail=progress.detail,
-            )
-
-        yield show
 
 
 def _report(trained: "Trained", settings: ProcessSettings, *, as_json: bool) -> None:

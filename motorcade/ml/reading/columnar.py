@@ -62,8 +62,8 @@ class RangeDecoder:
             self.schemas[number] = schema
 
 
-class ColumnarReader:
-    """Reads telemetry ranges as columns, in (partition, offset) order, as often as it is iterated.
+class RangeReader:
+    """What every reader of telemetry ranges has; one says in `__iter__` how it reads.
 
     Args:
         settings: where Kafka is.
@@ -95,6 +95,13 @@ class ColumnarReader:
     def schemas(self) -> dict[int, Schema]:
         """Writers' schemas by id, as far as read."""
         return self._decoder.schemas
+
+
+class ColumnarReader(RangeReader):
+    """Reads telemetry ranges as columns, in (partition, offset) order, as often as it is iterated.
+
+    Arguments as `RangeReader`.
+    """
 
     def __iter__(self) -> Iterator[TelemetryColumns]:
         """Batches of at most `batch` rows.

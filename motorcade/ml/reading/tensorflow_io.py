@@ -38,14 +38,13 @@ from aiokafka.conn import create_conn
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.admin import ApiVersionRequest
 
-from motorcade.fleet.avro import Schema
 from motorcade.fleet.catalogue import Catalogue
 from motorcade.fleet.errors import MotorcadeError, UnreachableError
 from motorcade.fleet.settings import ProcessSettings
 from motorcade.fleet.telemetry import TelemetryColumns
 from motorcade.ml.engine import tensorflow
 from motorcade.ml.errors import RangeError
-from motorcade.ml.reading.columnar import RangeDecoder, SchemaLookup
+from motorcade.ml.reading.columnar import RangeReader, SchemaLookup
 from motorcade.ml.reading.ranges import (
     BATCH,
     OffsetRange,
@@ -68,15 +67,11 @@ _FETCH = 1
 _FETCH_OF_KAFKA_4 = 4
 
 
-class TensorflowReader:
+class TensorflowReader(RangeReader):
     """Reads telemetry ranges as columns, in (partition, offset) order, as often as it is iterated.
 
     Args:
-        settings: where Kafka is.
-        ranges: what to read.
-        catalogue: the signals that rows are laid out by.
-        lookup: the writer's schema of an id.
-        batch: most records per batch.
+        settings, ranges, catalogue, lookup, batch: as `RangeReader`.
         piece: offsets that tensorflow-io reads in one call, at least 2.
     """
 
@@ -90,20 +85,8 @@ class TensorflowReader:
         batch: int = BATCH,
         piece: int = _PIECE,
     ) -> None:
-        self._settings = settings
-        self._ranges = sorted(ranges)
-        self._decoder = RangeDecoder(catalogue, lookup)
-        self._batch = batch
+        super().__init__(settings, ranges, catalogue, lookup, batch=batch)
         self._piece = piece
-
-    def __len__(self) -> int:
-        """Offsets in all ranges: as many records, where every offset is one."""
-        return sum(one.records for one in self._ranges)
-
-    @property
-    def schemas(self) -> dict[int, Schema]:
-        """Writers' schemas by id, as far as read."""
-        return self._decoder.schemas
 
     def __iter__(self) -> Iterator[TelemetryColumns]:
         """Batches of at most `batch` rows.
