@@ -56,6 +56,19 @@ def kafka_topics(kafka: str) -> str:
     return kafka
 
 
+@pytest.fixture(scope="module")
+def kafka_alone(
+    stack_settings: StackSettings, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """A Kafka that one module has for itself, where what other tests send would be taken in."""
+    from motorcade.stack import topics
+
+    node = start_kafka(stack_settings, tmp_path_factory.mktemp("kafka-alone"))
+    run_async(topics.create(node.bootstrap))
+    yield node.bootstrap
+    node.running.stop()
+
+
 @pytest.fixture(scope="session")
 def registry_node(
     stack_settings: StackSettings, tmp_path_factory: pytest.TempPathFactory

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ from .servers import run_async
 
 CATALOGUE = load_catalogue()
 MODEL = "mahalanobis"
+#: Longest wait for a retraining to end, seconds.
+PATIENCE_S = 200.0
 
 
 @dataclass(frozen=True)
@@ -118,10 +121,10 @@ class Place:
 
 @pytest.fixture(scope="module")
 def place(
-    kafka_topics: str, registry_schemas: str, tmp_path_factory: pytest.TempPathFactory
+    kafka_alone: str, registry_schemas: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Place:
     settings = ProcessSettings(
-        kafka=kafka_topics,
+        kafka=kafka_alone,
         registry_url=registry_schemas,
         data_dir=tmp_path_factory.mktemp("retraining"),
     )
@@ -178,14 +181,18 @@ def test_drift_is_told_by_the_exit_status_and_the_file(
 
 
 def lines_of(process: subprocess.Popen[str], last: str) -> list[dict[str, Any]]:
-    """Log lines up to an event."""
+    """Log lines up to an event; up to the last that was said, when it does not come in time."""
     assert process.stderr is not None
     found = []
+    patience = threading.Timer(PATIENCE_S, process.terminate)
+    patience.daemon = True
+    patience.start()
     for line in process.stderr:
         if line.startswith("{"):
             found.append(json.loads(line))
             if found[-1]["event"] == last:
                 break
+    patience.cancel()
     return found
 
 
@@ -211,6 +218,7 @@ def test_unattended_it_retrains_on_drift_and_only_a_better_model_replaces_the_ol
     )
     try:
         said = lines_of(process, "end")
+        assert said[-1]["event"] == "end", said
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
             metrics = answer.read().decode()
     finally:

@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,26 +32,12 @@ from motorcade.ml.training.run import Request, Trained, train
 from motorcade.runtime.kafka import Record, read_all
 from motorcade.runtime.registry import schema_id
 from motorcade.simulator.wear import WearKind
-from motorcade.stack import topics
-from motorcade.stack.settings import StackSettings
 
 from .driven import DrivenFleet, TelemetryWriter
 from .pipeline import Process, until
-from .servers import run_async, start_kafka
 
 CATALOGUE = load_catalogue()
 CARS = 60
-
-
-@pytest.fixture(scope="module")
-def kafka_alone(
-    stack_settings: StackSettings, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
-    """A Kafka of this module's own: whole topics are compared here."""
-    node = start_kafka(stack_settings, tmp_path_factory.mktemp("kafka-score"))
-    run_async(topics.create(node.bootstrap))
-    yield node.bootstrap
-    node.running.stop()
 
 
 @dataclass
