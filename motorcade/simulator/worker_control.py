@@ -65,9 +65,6 @@ class WorkerControl:
         self._runner.register_message(wire.EVENT, self._begin_event)
         self._runner.register_message(wire.LEDGER, self._flush_ledger, concurrent=True)
         events.test_stop.add_listener(self._stopped)
-        self._runner.send_message(
-            wire.HELLO, {"worker": self.index, "pid": os.getpid(), "host": socket.gethostname()}
-        )
         self._loop.spawn(self.fleet.run(), self._failed)
         gevent.spawn(self._pump)
 
@@ -143,6 +140,11 @@ class WorkerControl:
     # -- reports --------------------------------------------------------------------------------
 
     def _pump(self) -> None:
+        while not (self.fleet.built or self._failure):
+            gevent.sleep(_POLL_S)
+        self._runner.send_message(
+            wire.HELLO, {"worker": self.index, "pid": os.getpid(), "host": socket.gethostname()}
+        )
         while not self._failure:
             self._tell()
             gevent.sleep(_PUMP_S)

@@ -86,6 +86,7 @@ class WorkerFleet:
         self._plan = plan
         self._settings = settings
         self._worker = worker
+        self._declared = share(settings.cars, worker, settings.workers)
         self._started_ms = _wall_ms()
         self._measures = Measures()
         self._tally = Tally(len(settings.brokers))
@@ -122,7 +123,6 @@ class WorkerFleet:
         none = np.zeros(0, dtype=np.int64)
         self._block: CarBlock = block_of(plan, none, plan.clock.event_ms(self._started_ms))
         self._breakdowns = Breakdowns(parks=self._block.parks_when_failed)
-        self._building: asyncio.Task[None] | None = None
         self._writer = ThreadPoolExecutor(1, "ledger")
         self._written: Future[None] | None = None
 
@@ -135,6 +135,11 @@ class WorkerFleet:
         """Whether no car runs, starts or stops any more."""
         return not (self.wanted or self._running or self._ending)
 
+    @property
+    def built(self) -> bool:
+        """Whether all declared cars are there, so that a ramp has nothing to do but connect."""
+        return len(self._sessions) >= self._declared
+
     async def run(self) -> None:
         """Build the cars, wait for the release, then drive until the process ends.
 
@@ -142,8 +147,8 @@ class WorkerFleet:
             MotorcadeError: the cars cannot be built, or the schema of their payload is not known.
             OSError: the ledger cannot be written.
         """
-        self._building = asyncio.get_running_loop().create_task(self._build())
         await self._learn_schema()
+        await self._build()
         await released(self._settings.wait_for)
         await self._catch_up()
         self.released = True
@@ -155,9 +160,6 @@ class WorkerFleet:
             if now >= next_report:  # before the tick puts new messages in flight
                 keep(self.reports, self._report())
                 next_report = now + _REPORT_S
-            if self._building is not None and self._building.done():
-                self._building.result()
-                self._building = None
             self._tick(_wall_ms())
             if now >= next_ledger and (self._written is None or self._written.done()):
                 if self._written is not None:
@@ -206,10 +208,9 @@ class WorkerFleet:
             self._talk.payload = AvroPayload(self._plan.catalogue, number)
 
     async def _build(self) -> None:
-        """Build the declared cars, with turns for others between; the first may drive meanwhile."""
-        declared = share(self._settings.cars, self._worker, self._settings.workers)
-        while (known := len(self._sessions)) < declared:
-            self._grow(min(declared, known + _ROWS))
+        """Build the declared cars, with turns for others between."""
+        while not self.built:
+            self._grow(min(self._declared, len(self._sessions) + _ROWS))
             await asyncio.sleep(0)
 
     async def _catch_up(self) -> None:
@@ -289,9 +290,7 @@ class WorkerFleet:
             # So many at once that a broker is kept busy; those that hang must not hold up all.
             room = max(_STILL, _CONNECTING - len(self._bringing_up))
             wanted = min(wanted, running + room)
-            if self._building is None:
-                self._grow(wanted)
-            wanted = min(wanted, len(self._sessions))
+            self._grow(wanted)
             for row in range(running, wanted):
                 self._start(row, now_ms)
         for row in range(wanted, running):

@@ -48,7 +48,7 @@ _command(
 )
 _command("growth", "Cost as work grows: CPU against messages/s, memory against cars, how linear.")
 _command("pipeline", "CPU per message of each process of the pipeline, beside its budget.")
-_command("ramp", "The ramp alone: connects/s of the load generator with nothing behind the brokers.")
+_command("ramp", "The ramp alone: connects a second, with nothing behind the brokers.")
 _command("read", "Reading a training set from Kafka: columns against record by record.")
 _command("score", "Scoring: one batched call against one prediction a message.")
 _command("stored", "Bytes that Kafka stores for one message, by topic, in a stack that runs.")

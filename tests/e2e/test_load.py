@@ -29,8 +29,9 @@ SMALL = (
 )
 
 
+@pytest.mark.parametrize(("broker", "nodes"), [("mosquitto", 2), ("artemis", 3)])
 def test_a_run_on_a_stack_of_its_own_passes_keeps_its_record_and_leaves_nothing(
-    tmp_path: Path,
+    broker: str, nodes: int, tmp_path: Path
 ) -> None:
     state, run, report = tmp_path / "state", tmp_path / "run.json", tmp_path / "run.html"
     record = (f"--json={run}", f"--report={report}")
@@ -38,7 +39,8 @@ def test_a_run_on_a_stack_of_its_own_passes_keeps_its_record_and_leaves_nothing(
         "load",
         "steady",
         *SMALL,
-        "--set=target.broker_nodes=2",
+        f"--set=target.broker={broker}",
+        f"--set=target.broker_nodes={nodes}",
         "--set=stages.0.seconds=4",
         *record,
         f"--state={state}",
@@ -52,9 +54,10 @@ def test_a_run_on_a_stack_of_its_own_passes_keeps_its_record_and_leaves_nothing(
     document = json.loads(run.read_text())
     assert document["verdict"]["outcome"] == "PASS"
     assert document["verdict"]["accounts"]["acknowledged"] > 4 * CARS
-    assert document["manifest"]["scenario"]["target"]["broker_nodes"] == 2
+    assert document["manifest"]["scenario"]["target"]["broker_nodes"] == nodes
     usage = {one["name"]: one for one in document["verdict"]["usage"]}
-    assert usage.keys() >= {"locust-master", "locust-worker-0", "bridge", "kafka", "mosquitto-2"}
+    processes = {"locust-master", "locust-worker-0", "bridge", "kafka", f"{broker}-{nodes}"}
+    assert usage.keys() >= processes
     assert all(one["cpu_us_per_message"] >= 0 for one in usage.values())
     assert not state.exists()
     assert left_running(tmp_path) == []

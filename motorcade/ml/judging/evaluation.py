@@ -32,6 +32,7 @@ from motorcade.ml.judging.metrics import (
     reliability,
 )
 from motorcade.ml.judging.observe import Observed, Said
+from motorcade.ml.judging.picture import HEALTHY, Picture, picture
 
 #: False alerts per healthy vehicle-day that a fleet bears.
 BUDGET = 0.01
@@ -41,7 +42,6 @@ WITHIN = 2.0
 #: Thresholds are followed up to this many budgets of false alerts.
 _SWEPT = 10.0
 NO_ALERT = "no alert"
-HEALTHY = "healthy"
 
 
 class Terms(msgspec.Struct, frozen=True):
@@ -139,22 +139,6 @@ class Evaluation(msgspec.Struct, frozen=True):
         return f"{self.model}:{self.version}"
 
 
-class Picture(NamedTuple):
-    """What only a report shows.
-
-    recall, precision: of messages, by falling threshold. edges: of `histogram`'s bins of the score,
-    whose counts are by class. lead: minutes, by kind. contributions: mean share of the score by
-    class, then signal, of messages above the threshold.
-    """
-
-    recall: list[float]
-    precision: list[float]
-    edges: list[float]
-    histogram: dict[str, list[int]]
-    lead: dict[str, list[float]]
-    contributions: dict[str, dict[str, float]]
-
-
 class Verdict(NamedTuple):
     """A model's figures and what is drawn of it."""
 
@@ -235,14 +219,16 @@ def evaluate(observed: Observed, said: Said, terms: Terms) -> Verdict:
         budget=_operating(best, of, whole_days) if best is not None else None,
         curve=[_operating(one, of, whole_days) for one in points],
     )
-    picture = Picture(
-        messages.recall,
-        messages.precision,
-        *_histogram(observed, said, judged, failing),
-        _leads(observed, found),
-        _contributions(observed, said, terms),
+    drawn = picture(
+        observed,
+        said,
+        found,
+        judged,
+        horizon_ms=terms.horizon_ms,
+        within_ms=terms.within_ms,
+        curve=(messages.recall, messages.precision),
     )
-    return Verdict(evaluation, picture)
+    return Verdict(evaluation, drawn)
 
 
 class _Messages(NamedTuple):
@@ -362,54 +348,3 @@ def _operating(one: Point, failures: int, days: float) -> Operating:
         one.announced / failures if failures else 0.0,
         one.lead / MINUTE_MS,
     )
-
-
-def _histogram(
-    observed: Observed, said: Said, judged: Bools, failing: Bools
-) -> tuple[list[float], dict[str, list[int]]]:
-    """The scores of healthy messages and of those before each kind of failure."""
-    score = said.score[judged]
-    if not len(score):
-        return [], {}
-    low, high = float(score.min()), float(score.max())
-    # Errors and expectations spread over decades; a score that may be negative does not.
-    edges = (
-        np.geomspace(max(low, 1e-9 * max(high, 1e-9)), max(high, 1e-9) * 1.001, 81)
-        if low >= 0
-        else np.linspace(low, high, 81)
-    )
-    clipped = np.clip(score, edges[0], edges[-1])
-    positive, kind = failing[judged], observed.kind[judged]
-    classes = {HEALTHY: ~positive} | {
-        name: positive & (kind == number) for number, name in enumerate(observed.kinds)
-    }
-    return edges.tolist(), {
-        name: np.histogram(clipped[rows], edges)[0].tolist()
-        for name, rows in classes.items()
-        if rows.any()
-    }
-
-
-def _leads(observed: Observed, found: Account) -> dict[str, list[float]]:
-    leads: dict[str, list[float]] = {}
-    for failure, lead in zip(found.failures, found.lead.tolist(), strict=True):
-        if np.isfinite(lead):
-            leads.setdefault(observed.kinds[failure.kind], []).append(lead / MINUTE_MS)
-    return dict(sorted(leads.items()))
-
-
-def _contributions(observed: Observed, said: Said, terms: Terms) -> dict[str, dict[str, float]]:
-    features = said.manifest.features
-    healthy = observed.healthy(terms.within_ms)[said.above]
-    coming = observed.failing(terms.within_ms)[said.above]
-    kind = observed.kind[said.above]
-    classes = {HEALTHY: healthy} | {
-        name: coming & (kind == number) for number, name in enumerate(observed.kinds)
-    }
-    found: dict[str, dict[str, float]] = {}
-    for name, rows in classes.items():
-        if rows.any():
-            top, share = said.top[rows].astype(np.int64), said.share[rows].astype(np.float64)
-            shares = np.bincount(top.ravel(), share.ravel(), minlength=len(features)) / len(top)
-            found[name] = dict(zip(features, shares.tolist(), strict=True))
-    return found

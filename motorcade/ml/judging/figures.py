@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from motorcade.ml.judging.evaluation import HEALTHY, Operating, Verdict
+from motorcade.ml.judging.evaluation import Operating, Verdict
+from motorcade.ml.judging.picture import HEALTHY
 
 _COLOURS = (
     "#3b82f6",
