@@ -118,6 +118,7 @@ def promote(model: Model) -> None:
     before = announced.replaces
     instead = f" instead of {before.name}:{before.version}" if before else ""
     typer.echo(f"{_named(announced)} is the champion{instead}.")
+    _mark(announced)
     typer.echo("Next: motorcade logs score · motorcade models rollback undoes it")
 
 
@@ -159,6 +160,7 @@ def rollback() -> None:
 
     was, now = asyncio.run(go_back(ProcessSettings()))
     typer.echo(f"{_named(now)} is the champion again, instead of {_named(was)}.")
+    _mark(now)
     typer.echo("Next: motorcade logs score · motorcade models list")
 
 
@@ -210,6 +212,14 @@ _ROWS: "dict[str, Callable[[Side], str]]" = {
     "score, median": lambda side: f"{side.median:.3g}",
     "score, p99": lambda side: f"{side.p99:.3g}",
 }
+
+
+def _mark(announced: "ModelAnnouncement") -> None:
+    """MLflow's alias follows; where it cannot, that is said."""
+    from motorcade.ml.training.tracking import mark_champion
+
+    if problem := mark_champion(ProcessSettings(), announced.name, announced.version):
+        typer.echo(f"Warning: {problem}", err=True)
 
 
 def _named(announced: "ModelAnnouncement") -> str:

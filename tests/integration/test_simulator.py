@@ -271,7 +271,7 @@ async def test_a_killed_worker_makes_the_run_invalid_and_its_cars_run_nowhere_el
     simulator: Simulator, tap: Tap
 ) -> None:
     await simulator.swarm(CARS)
-    await simulator.until(lambda fleet: online(fleet, CARS))
+    await simulator.until(lambda fleet: online(fleet, CARS) and tap.vins == vins(CARS))
     simulator.workers[1].kill()
     fleet = await simulator.until(lambda fleet: not fleet["valid"])
     assert fleet["lost_workers"] == [1]

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from motorcade.fleet.avro import TELEMETRY_SUBJECT
 from motorcade.fleet.catalogue import load_catalogue
@@ -26,6 +27,7 @@ from motorcade.ml.reading.recording import record_dataset
 from motorcade.ml.store import Manifest
 from motorcade.ml.training.run import Request, train
 from motorcade.runtime.registry import schema_id
+from motorcade.stack.commands import app
 
 from .driven import DrivenFleet, TelemetryWriter
 from .servers import run_async
@@ -41,17 +43,20 @@ class Place:
     settings: ProcessSettings
     dataset: str
 
-    def command(self, *words: str) -> subprocess.Popen[str]:
+    @property
+    def environment(self) -> dict[str, str]:
         settings = self.settings
-        environment = {
+        return {
             "MOTORCADE_KAFKA": settings.kafka,
             "MOTORCADE_REGISTRY_URL": settings.registry_url,
             "MOTORCADE_DATA_DIR": str(settings.data_dir),
             "MOTORCADE_STATE": str(settings.data_dir / "no-stack"),
         }
+
+    def command(self, *words: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-m", "motorcade.stack.cli", "train", *words],
-            env=environment,
+            env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -153,14 +158,40 @@ def test_a_training_is_tracked_with_its_curves_and_its_version_registered(place:
     assert {one.origin.dataset for one in manifests} == {"drive-1"}
 
 
-@pytest.mark.parametrize("model", ["pca"])
-def test_a_baseline_learns_from_the_same_data_set_and_can_go_live(place: Place, model: str) -> None:
-    request = Request(model=model, dataset="drive-1", promote="always")
+def champion_in_mlflow(place: Place) -> list[tuple[str, int]]:
+    with sqlite3.connect(place.settings.data_dir / "mlflow" / "mlflow.db") as database:
+        aliases = database.execute(
+            "select name, version from registered_model_aliases where alias = 'champion'"
+        )
+        return aliases.fetchall()
+
+
+def test_a_baseline_learns_from_the_same_data_set_and_can_go_live(place: Place) -> None:
+    request = Request(model="pca", dataset="drive-1", promote="always")
     trained = train(place.settings, request, lambda _: None)
     assert trained.announcement is not None
     standing = run_async(live(place.settings))
-    assert [(one.name, one.version) for one in standing.values()] == [(model, 1)]
-    with sqlite3.connect(place.settings.data_dir / "mlflow" / "mlflow.db") as database:
-        aliases = database.execute("select name, alias, version from registered_model_aliases")
-        assert aliases.fetchall() == [(model, "champion", 1)]
+    assert [(one.name, one.version) for one in standing.values()] == [("pca", 1)]
+    assert champion_in_mlflow(place) == [("pca", 1)]
     assert trained.manifest.threshold > 0
+
+
+def test_the_champion_in_mlflow_is_who_was_promoted_or_gone_back_to(place: Place) -> None:
+    for words, champion in (
+        (("promote", "autoencoder:2"), ("autoencoder", 2)),
+        (("rollback",), ("pca", 1)),
+    ):
+        done = CliRunner().invoke(app, ["models", *words], env=place.environment)
+        assert done.exit_code == 0, done.output
+        assert "Warning" not in done.output
+        assert champion_in_mlflow(place) == [champion]
+
+
+def test_a_promotion_needs_no_mlflow_and_says_so(place: Place) -> None:
+    database = place.settings.data_dir / "mlflow" / "mlflow.db"
+    database.write_bytes(b"no database" * 1000)
+    done = CliRunner().invoke(app, ["models", "promote", "autoencoder:1"], env=place.environment)
+    assert done.exit_code == 0, done.output
+    assert "Warning: MLflow's alias champion does not stand at autoencoder:1" in done.output
+    standing = run_async(live(place.settings))
+    assert [(one.name, one.version) for one in standing.values()] == [("autoencoder", 1)]

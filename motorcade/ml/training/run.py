@@ -24,7 +24,7 @@ from motorcade.ml.training.assemble import Limits
 from motorcade.ml.training.checkpoints import Checkpoint, Progress, folder_of
 from motorcade.ml.training.learn import Candidate, Plan, Task, learn
 from motorcade.ml.training.lesson import Lesson, open_lesson, recorded
-from motorcade.ml.training.tracking import Tracking
+from motorcade.ml.training.tracking import Tracking, mark_champion
 
 Promote = Literal["auto", "always", "never"]
 
@@ -180,8 +180,8 @@ def _track(
         tracking.write(manifest, folder, one.params, one.candidate.curves, metrics)
         one.checkpoint.done()
         progress(Progress("tracking", number, len(stored)))
-    if winner is not None:
-        tracking.promoted(*winner)
+    if winner is not None and (problem := mark_champion(settings, *winner)):
+        progress(Progress("tracking", len(stored), len(stored), problem))
 
 
 def _held_out(decision: Decision | None, manifest: Manifest) -> dict[str, float]:

@@ -13,13 +13,42 @@ from typing import Any
 from motorcade.fleet.settings import ProcessSettings
 from motorcade.ml.store import Manifest
 
-#: MLflow's alias of the version that training promoted last.
+#: MLflow's alias of the version that is the champion.
 CHAMPION = "champion"
 
 
 def address_of(settings: ProcessSettings) -> str:
     """The tracking address, for `mlflow ui --backend-store-uri`."""
-    return f"sqlite:///{(settings.data_dir / 'mlflow' / 'mlflow.db').absolute()}"
+    return f"sqlite:///{_database(settings).absolute()}"
+
+
+def mark_champion(settings: ProcessSettings, name: str, version: int) -> str:
+    """Let the registry's alias follow what is live as champion now.
+
+    Nothing depends on it: where MLflow fails, the champion is live all the same.
+
+    Args:
+        settings: where the data folder is.
+        name: of the model.
+        version: in the model store.
+
+    Returns:
+        One sentence for people where the alias does not stand at it; empty where it does, and
+        where nothing was ever tracked.
+    """
+    if not _database(settings).exists():
+        return ""
+    _keep_quiet()
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        if Tracking(settings).promoted(name, version):
+            return ""
+        reason = "it knows no training of that version"
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return f"MLflow's alias {CHAMPION} does not stand at {name}:{version}: {reason}."
 
 
 class Tracking:
@@ -27,12 +56,10 @@ class Tracking:
     MLflow takes seconds."""
 
     def __init__(self, settings: ProcessSettings) -> None:
-        # It reports its use to its makers, and logs the making of its tables, unless told not to.
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+        _keep_quiet()
         from mlflow.tracking import MlflowClient
 
-        folder = settings.data_dir / "mlflow"
+        folder = _database(settings).parent
         folder.mkdir(parents=True, exist_ok=True)
         self._artifacts = (folder / "artifacts").absolute()
         address = address_of(settings)
@@ -109,12 +136,15 @@ class Tracking:
             }
         return {}
 
-    def promoted(self, name: str, version: int) -> None:
+    def promoted(self, name: str, version: int) -> bool:
         """Mark a stored version as the champion, and no other.
 
         Args:
             name: of the model.
-            version: in the model store; one that was never tracked cannot be marked.
+            version: in the model store.
+
+        Returns:
+            Whether it is marked: one that was never tracked cannot be.
         """
         client = self._client
         for other in client.search_registered_models():
@@ -123,3 +153,16 @@ class Tracking:
         for found in client.search_model_versions(f"name='{name}'"):
             if found.tags.get("version") == str(version):
                 client.set_registered_model_alias(name, CHAMPION, found.version)
+                return True
+        return False
+
+
+def _keep_quiet() -> None:
+    """MLflow reports its use to its makers, and logs the making of its tables, unless told not to
+    before it is imported."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+
+
+def _database(settings: ProcessSettings) -> Path:
+    return settings.data_dir / "mlflow" / "mlflow.db"
