@@ -11,7 +11,7 @@ from motorcade.fleet.errors import SettingsError
 from motorcade.fleet.settings import ProcessSettings
 from motorcade.stack.joining import join
 from motorcade.stack.shared_options import State, require_writable
-from motorcade.stack.train_cli import span_ms
+from motorcade.stack.train_cli import HORIZON, span_ms
 
 if TYPE_CHECKING:
     from motorcade.ml.retraining.journal import Retraining
@@ -47,7 +47,7 @@ def retrain(
     ] = "",
     horizon: Annotated[
         str, typer.Option(help="Event time within which failures are foretold.")
-    ] = "1d",
+    ] = HORIZON,
     life_cap: Annotated[
         str, typer.Option(help="Remaining life is learnt up to this event time; else it is not.")
     ] = "",

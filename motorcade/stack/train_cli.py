@@ -41,6 +41,9 @@ _MODELS = {
     "demo-lstm": "The public streaming demo's LSTM, as published.",
 }
 
+#: What `--horizon` is unless it is given, as `ml.labels.failures.HORIZON_MS` is for code.
+HORIZON = "2h"
+
 _AGO = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -112,7 +115,7 @@ def _model_command(model: str) -> None:
         dataset: Dataset = "",
         since: Since = "",
         until: Until = "",
-        horizon: Horizon = "1d",
+        horizon: Horizon = HORIZON,
         life_cap: LifeCap = "",
         window: Rows = None,
         every: Every = "",
@@ -252,6 +255,7 @@ def _print_line(progress: "Progress") -> None:
 
 
 def _report(trained: "Trained", settings: ProcessSettings, *, as_json: bool) -> None:
+    from motorcade.ml.training.calibrate import too_few
     from motorcade.ml.training.tracking import address_of
 
     manifest = trained.manifest
@@ -276,10 +280,12 @@ def _report(trained: "Trained", settings: ProcessSettings, *, as_json: bool) -> 
     )
     console.print(f"Stored in {folder}.")
     console.print(f"Curves: mlflow ui --backend-store-uri {address_of(settings)}")
+    notes = [note] if (note := too_few(manifest)) else []
     if trained.decision is not None:
         console.print(trained.decision.why)
-        for note in trained.decision.comparison["notes"]:
-            console.print(f"Note: {note}", style="yellow")
+        notes += trained.decision.comparison["notes"]
+    for note in notes:
+        console.print(f"Note: {note}", style="yellow")
     dataset = manifest.origin.dataset
     console.print(
         f"Next: motorcade evaluate {manifest.name} --dataset {dataset} --report report.html · "

@@ -8,6 +8,10 @@ import numpy as np
 from motorcade.fleet.arrays import Bools, Floats, Ids, Ints
 from motorcade.fleet.messages import DiagnosticTroubleCode
 
+#: Event time before a failure in which a car is not healthy, and within which failures are to be
+#: foretold, unless somebody says otherwise: most kinds of wear last one to two hours.
+HORIZON_MS = 2 * 3600 * 1000
+
 
 class Failures:
     """Trouble codes of a data set, asked for each of its records.

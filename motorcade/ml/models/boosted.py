@@ -8,7 +8,7 @@ import numpy as np
 
 from motorcade.fleet.arrays import Bools, Ints
 from motorcade.fleet.catalogue import Catalogue
-from motorcade.ml.errors import ModelRefusedError, TrainingError
+from motorcade.ml.errors import ModelRefusedError
 from motorcade.ml.models import calibration
 from motorcade.ml.models.base import (
     Examples,
@@ -28,6 +28,7 @@ from motorcade.ml.models.boosting import (
     options,
     squared,
 )
+from motorcade.ml.models.outcomes import require_outcomes
 from motorcade.ml.models.reconstruction import probe, refuse_unless_finite
 from motorcade.ml.models.tabular import (
     HOUR_MS,
@@ -68,15 +69,10 @@ class BoostedArchitecture:
         )
 
         settings = Settings.of(how)
+        require_outcomes(data.train, data.horizon_ms)
         statistics = learn_statistics(data, settings.names, watch)
         parts = [_usable(part, data.horizon_ms) for part in (data.train, data.validate)]
         doomed = [part.next_failure_ms <= data.horizon_ms for part in parts]
-        if doomed[0].all() or not doomed[0].any():
-            raise TrainingError(
-                f"Of {len(parts[0])} examples {int(doomed[0].sum())} come within "
-                f"{data.horizon_ms / HOUR_MS:g} h before a failure: both kinds are needed.",
-                "Record cars that fail, and cars that do not, or change --horizon.",
-            )
         columns = [statistics.of(part.windows.values) for part in parts]
 
         train, validate = map(Sample, columns, doomed)

@@ -26,6 +26,7 @@ from motorcade.ml.models.calibration import Sigmoid, expected_failures, threshol
 from motorcade.ml.models.forecast import OFFSETS, SLOPES, Forecast, outputs_of
 from motorcade.ml.models.gradient import descend
 from motorcade.ml.models.kinds import any_kind, errors_of, scalings_of
+from motorcade.ml.models.outcomes import require_outcomes
 from motorcade.ml.models.reconstruction import standardise
 from motorcade.ml.models.sequence_network import POOL, Shape, build
 from motorcade.ml.store import Manifest, Weights
@@ -73,6 +74,8 @@ class ForecasterArchitecture:
     def fit(self, data: TrainingData, how: FitOptions, watch: Watch) -> Learnt:
         """See `Architecture`."""
         shape = _shape(data, how.extra)
+        if shape.kinds:
+            require_outcomes(data.train, data.horizon_ms)
         least = min(_FEWEST, data.window.rows)
         # Short windows teach as well; they are not judged, because they will not be scored.
         train = _targets(data.train, data, shape)

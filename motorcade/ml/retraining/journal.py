@@ -8,6 +8,7 @@ import msgspec
 
 from motorcade.fleet.settings import ProcessSettings
 from motorcade.ml.errors import DatasetError
+from motorcade.ml.labels.failures import HORIZON_MS
 
 FORMAT = 1
 
@@ -22,7 +23,7 @@ class Plan(msgspec.Struct, frozen=True):
     models: tuple[str, ...]
     window_ms: int | None = None
     test_vehicles: str = ""
-    horizon_ms: int = 24 * 3600 * 1000
+    horizon_ms: int = HORIZON_MS
     life_cap_ms: int | None = None
     later: float = 0.0
     epochs: int | None = None

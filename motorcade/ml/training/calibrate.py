@@ -1,5 +1,6 @@
 """Thresholds: what healthy cars that never trained a model score, message by message."""
 
+import math
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
@@ -9,10 +10,19 @@ from motorcade.fleet.arrays import Floats, Ids, Ints
 from motorcade.fleet.catalogue import Catalogue
 from motorcade.fleet.telemetry import TelemetryColumns
 from motorcade.ml.errors import TrainingError
+from motorcade.ml.judging.evaluation import BUDGET
+from motorcade.ml.judging.events import DAY_MS
 from motorcade.ml.labels.failures import Failures
+from motorcade.ml.labels.split import SHARES
 from motorcade.ml.models.base import Model
+from motorcade.ml.store import Manifest
 from motorcade.ml.training import threshold
-from motorcade.ml.windows import WindowState
+from motorcade.ml.windows import WindowSpec, WindowState
+
+#: In a manifest's metrics: healthy vehicle-days that its threshold was chosen on.
+_DAYS = "held_back_days"
+#: A longer silence was not driven; as a window's.
+_SILENCE_MS = WindowSpec().max_gap_ms
 
 
 class Scored(NamedTuple):
@@ -88,7 +98,7 @@ def choose(scored: Scored, given: float | None) -> Calibration:
     """
     if not len(scored.score):
         if given is not None:
-            return Calibration(given, {})
+            return Calibration(given, {_DAYS: 0.0})
         raise TrainingError(
             "No held-back message carries enough of the learnt features to be scored.",
             "Record more vehicles that send most features.",
@@ -101,5 +111,34 @@ def choose(scored: Scored, given: float | None) -> Calibration:
             "held_back_median": float(np.median(scored.score)),
             "held_back_above_threshold": float(np.mean(scored.score > limit)),
             "held_back_peak": float(max(peaks.values())),
+            _DAYS: days_driven(scored),
         },
     )
+
+
+def days_driven(scored: Scored) -> float:
+    """Vehicle-days for which cars drove while they were scored."""
+    order = np.lexsort((scored.time, scored.vin))
+    vin, time = scored.vin[order], scored.time[order]
+    step = np.diff(time)
+    driven = (vin[1:] == vin[:-1]) & (step <= _SILENCE_MS)
+    return float(step[driven].sum()) / DAY_MS
+
+
+def too_few(manifest: Manifest) -> str:
+    """A note for people where the cars that chose a threshold are too few for the budget of false
+    alerts: the oddest of so many days is surpassed about once in as many others. Else empty."""
+    days = manifest.metrics.get(_DAYS, math.inf)
+    cars = manifest.origin.vehicles["calibrate"]
+    needed = 1 / BUDGET
+    if days >= needed:
+        return ""
+    said = (
+        f"The threshold stands on {days:.2g} healthy vehicle-days of {cars} cars, which cannot "
+        f"show that false alerts keep to {BUDGET:g} a day: that takes {needed:.0f} such days"
+    )
+    if not days:
+        return f"{said}."
+    in_all = cars * needed / days / SHARES["calibrate"]
+    digits = 1 - math.floor(math.log10(in_all))
+    return f"{said}, a data set of about {round(in_all, digits):,.0f} cars that drive as long."

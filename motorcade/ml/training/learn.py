@@ -10,7 +10,7 @@ import msgspec
 from motorcade.fleet.catalogue import Catalogue
 from motorcade.fleet.telemetry import TelemetryColumns
 from motorcade.ml.errors import TrainingError
-from motorcade.ml.labels.failures import Failures
+from motorcade.ml.labels.failures import HORIZON_MS, Failures
 from motorcade.ml.models.base import Architecture, FitOptions, Learnt, Model, Watch
 from motorcade.ml.store import FORMAT, Manifest, Origin, Weights
 from motorcade.ml.training.assemble import Assembled, Limits, assemble
@@ -24,7 +24,7 @@ _LIBRARIES = ("motorcade", "numpy", "tensorflow-cpu", "scikit-learn")
 class Plan(msgspec.Struct, frozen=True):
     """What to learn, whatever the data set."""
 
-    horizon_ms: int = 24 * 3600 * 1000
+    horizon_ms: int = HORIZON_MS
     life_cap_ms: int | None = None
     seed: int = 0
     limits: Limits = Limits()

@@ -16,6 +16,7 @@ from motorcade.ml.drift.sample import Sample, Sampled
 from motorcade.ml.errors import TrainingError
 from motorcade.ml.judging.promotion import Decision
 from motorcade.ml.judging.run import decide_on, live_champion
+from motorcade.ml.labels.failures import HORIZON_MS
 from motorcade.ml.labels.split import TEST
 from motorcade.ml.models.base import Architecture, FitOptions
 from motorcade.ml.models.catalogue import architecture, baselines_of
@@ -41,7 +42,7 @@ class Request(msgspec.Struct, frozen=True):
     #: How it is read: columnar or tensorflow-io.
     reader: str = "columnar"
     #: Event time before a failure in which a car is not healthy, and failures are foretold.
-    horizon_ms: int = 24 * 3600 * 1000
+    horizon_ms: int = HORIZON_MS
     #: Remaining life is learnt up to this; None: it is no question.
     life_cap_ms: int | None = None
     #: Samples of a window and event time of each; None: as the model is made for.

@@ -1,5 +1,7 @@
 """Boosted trees foretell failures of a fleet in which some cars break, and say of which kind."""
 
+import re
+
 import msgspec
 import numpy as np
 import pytest
@@ -184,6 +186,19 @@ def test_the_same_data_and_seed_give_the_same_model(candidate: Candidate) -> Non
 def test_a_fleet_without_failures_cannot_teach() -> None:
     with pytest.raises(TrainingError, match="0 come within"):
         learnt(1, [])
+
+
+def test_a_horizon_for_which_nobody_was_watched_is_refused_with_one_that_fits() -> None:
+    columns, codes = fleet(1)
+    day = msgspec.structs.replace(PLAN, horizon_ms=24 * 60 * MINUTE)
+    with pytest.raises(TrainingError, match="whole horizon of 24 h") as refused:
+        learnt_by(Small(), columns, codes, plan=day, extra=SETTINGS)
+    # The cars that do not break are watched for two hours.
+    said = re.search(r"--horizon=(\d+)m", str(refused.value))
+    assert said is not None
+    assert 50 <= int(said[1]) <= 60
+    fitting = msgspec.structs.replace(PLAN, horizon_ms=int(said[1]) * MINUTE)
+    learnt_by(Small(), columns, codes, plan=fitting, extra=SETTINGS)
 
 
 def test_an_unknown_setting_is_named() -> None:

@@ -7,7 +7,9 @@ import pytest
 
 from motorcade.fleet.errors import SettingsError
 from motorcade.ml.models.catalogue import ARCHITECTURES
-from motorcade.stack.train_cli import _settings, app, moment_ms
+from motorcade.ml.retraining.journal import Plan
+from motorcade.ml.training.run import Request
+from motorcade.stack.train_cli import HORIZON, _settings, app, moment_ms, span_ms
 
 NOW_MS = 1_770_000_000_000
 
@@ -39,6 +41,11 @@ def test_only_training_and_scoring_import_tensorflow() -> None:
         "sys.exit('tensorflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_commands_and_code_have_one_horizon() -> None:
+    horizon_ms = span_ms(HORIZON, "--horizon")
+    assert horizon_ms == Request().horizon_ms == Plan(("pca",)).horizon_ms
 
 
 def test_every_architecture_has_its_command() -> None:

@@ -14,6 +14,7 @@ from motorcade.ml.errors import RangeError, TrainingError
 from motorcade.ml.models.autoencoder import ARCHITECTURE
 from motorcade.ml.models.reconstruction import in_chunks
 from motorcade.ml.store import Manifest, Weights
+from motorcade.ml.training.calibrate import too_few
 from motorcade.ml.training.checkpoints import Progress
 from motorcade.ml.training.learn import Candidate, Plan
 from motorcade.ml.training.lesson import Earlier
@@ -75,6 +76,20 @@ def test_the_manifest_says_what_trained(learnt: tuple[Manifest, Weights]) -> Non
     }
     assert manifest.features == list(CATALOGUE.features)
     assert manifest.metrics["held_back_peak"] <= 2
+
+
+def test_a_threshold_of_few_cars_is_said_to_prove_little(learnt: tuple[Manifest, Weights]) -> None:
+    manifest, _ = learnt
+    # Three cars, a message a minute.
+    days = manifest.metrics["held_back_days"]
+    assert days == pytest.approx(3 * 59 / (24 * 60))
+    said = too_few(manifest)
+    assert "0.12 healthy vehicle-days of 3 cars" in said
+    assert "100 such days, a data set of about 24,000 cars" in said
+    enough = manifest.metrics | {"held_back_days": 101.0}
+    assert not too_few(msgspec.structs.replace(manifest, metrics=enough))
+    none = manifest.metrics | {"held_back_days": 0.0}
+    assert "0 healthy vehicle-days" in too_few(msgspec.structs.replace(manifest, metrics=none))
 
 
 def test_the_same_rows_and_seed_give_the_same_model_however_batches_are_cut(
