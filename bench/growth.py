@@ -96,7 +96,8 @@ def run(point: Point, seconds: float) -> None:
         "fleet.workers": math.ceil(point.cars / CARS_PER_WORKER),
         "target.broker": "mosquitto",
         "target.broker_nodes": nodes,
-        "ramp.per_s": max(50, min(2000, point.cars / 10)),
+        "ramp.per_s": max(50, min(1000, point.cars / 10)),
+        "mqtt.keepalive_s": 300,
         "publish.interval_s": point.cars / point.rate,
         "stages.0.seconds": seconds,
     }

@@ -23,7 +23,7 @@ from motorcade.stack.errors import StackError
 
 #: Nobody publishes during the ramp: the first message of a car is due within this many seconds.
 _INTERVAL_S = 600
-_HOLD_S = 10
+_HOLD_S = 5
 
 
 def ramp(nodes: Nodes, cars: int, offered: float, folder: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pytest
 from motorcade.stack.brokers.mosquitto import find
 
 BENCH = Path(__file__).parents[2] / "bench" / "generator"
+RAMP = Path(__file__).parents[2] / "bench" / "ramp.py"
 
 
 @pytest.mark.skipif(find() is None, reason="mosquitto is not installed")
@@ -58,6 +59,25 @@ def test_a_profile_shares_out_the_cost_of_a_message(tmp_path: Path) -> None:
     assert figures["cars"]["message_cpu_us"] > figures["floor"]["message_cpu_us"]
     assert figures["cars"]["message_system_us"] < figures["cars"]["message_cpu_us"]
     assert "TCP on loopback" in done.stdout
+
+
+@pytest.mark.skipif(find() is None, reason="mosquitto is not installed")
+def test_the_ramp_alone_connects_every_car(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    sizes = ("--cars", "200", "--brokers", "2", "--offered", "200")
+    done = subprocess.run(
+        [sys.executable, RAMP, *sizes, "--json", figures],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(figures.read_text())
+    assert (found["outcome"], found["connected"], found["brokers"]) == ("PASS", 200, 2)
+    assert 0 < found["connects_per_s"] <= 1.5 * found["offered_per_s"]
+    assert found["simulator_us"] > found["brokers_us"] > 0
+    assert "connects" in done.stdout
 
 
 def test_a_missing_tool_is_said_in_the_row(monkeypatch: pytest.MonkeyPatch) -> None:

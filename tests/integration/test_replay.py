@@ -8,12 +8,19 @@ import pytest
 from rich.console import Console
 
 from motorcade.fleet.catalogue import load_catalogue, shipped_catalogue
-from motorcade.stack import bringup
+from motorcade.fleet.settings import ProcessSettings
+from motorcade.ml.drift.reference import read_reference
+from motorcade.ml.scoring.roster import listed
+from motorcade.ml.store import ModelStore
+from motorcade.stack import bringup, plan
 from motorcade.stack.brokers.mosquitto import find
+from motorcade.stack.demo.training import until_live
 from motorcade.stack.options import StackOptions
 from motorcade.stack.replay.options import ReplayOptions
 from motorcade.stack.replay.run import PROCESSES, CmapssReplay
 from motorcade.stack.state import StateFolder
+
+from .servers import run_async
 
 _TRAIN, _TEST = 14, 6
 #: What a new engine measures, in the catalogue's order.
@@ -58,22 +65,42 @@ def write_engines(folder: Path) -> None:
 
 
 @pytest.mark.skipif(find() is None, reason="mosquitto is not installed")
-def test_engines_go_the_whole_way_and_their_lives_are_told(tmp_path: Path) -> None:
+def test_engines_go_the_whole_way_and_who_told_their_lives_best_is_live(
+    tmp_path: Path,
+) -> None:
     write_engines(tmp_path)
     state = tmp_path / "state"
     stack = StackOptions(
         state=state,
         broker="mosquitto",
         signals=shipped_catalogue("cmapss"),
-        processes=PROCESSES,
+        processes=(*PROCESSES, "score"),
         tied=True,
     )
-    options = ReplayOptions(tmp_path, models=("life-ridge", "life-trees", "life-ensemble"), folds=3)
+    options = ReplayOptions(
+        tmp_path, models=("life-ridge", "life-trees", "life-ensemble"), folds=3, keep=True
+    )
+    folder = StateFolder(state)
     try:
         result = CmapssReplay(options, stack, Console(quiet=True)).run()
+        running = folder.load()
+        assert running is not None
+        run_async(until_live(running.http["score"], 1))
+        found = plan.environment(running, folder)
+        settings = ProcessSettings.model_validate(
+            {name.removeprefix("MOTORCADE_").lower(): value for name, value in found.items()}
+        )
+        stored = run_async(listed(settings))
+        known = [
+            read_reference(ModelStore.of(settings).root / one.announcement.path) for one in stored
+        ]
     finally:
-        bringup.stop(StateFolder(state))
+        bringup.stop(folder)
 
+    assert {one.manifest.name for one in stored} == set(options.models)
+    assert [one.manifest.name for one in stored if one.slot] == [result.champion.name]
+    lines = len((tmp_path / "train_FD001.txt").read_text().splitlines())
+    assert {one.messages for one in known} == {lines}
     document = json.loads(json.dumps(result.document()))
     written = [
         len((tmp_path / f"{part}_FD001.txt").read_text().splitlines()) for part in ("train", "test")
