@@ -69,7 +69,8 @@ def cmapss(
     topic; training engines that a model never saw choose the champion, and only then the official
     test engines judge it: RMSE up to 125 cycles and the PHM08 score.
 
-    It starts the stack it needs, or uses one that runs with these signals.
+    It starts the stack it needs, or uses one that runs with these signals. Where the stack goes on
+    afterwards, its scorers serve the champion.
 
     **Examples**
 
@@ -77,7 +78,8 @@ def cmapss(
 
     - `motorcade replay cmapss --folder CMAPSSData --engines 20 --models life-ridge,life-trees`
 
-    **Next:** with `--keep`, `motorcade dataset list` and `motorcade train` on the same data set.
+    **Next:** with `--keep`, `motorcade models list`, and `motorcade dataset list` for `motorcade
+    train` on the same data set.
     """
     require_writable("--json", document)
     require_writable("--report", report)
@@ -171,7 +173,8 @@ def _next_steps(options: ReplayOptions, ran: bool, console: Console) -> None:
     else:
         lines.append(("keep every figure", "--json FILE, --report FILE.html"))
     if options.keep or ran:
-        lines.append(("the data set and the models", "motorcade dataset list, motorcade status"))
+        lines.append(("the champion, live, and the others", "motorcade models list"))
+        lines.append(("what they learnt from", "motorcade dataset list"))
     console.print("\nNext:")
     for what, how in lines:
         console.print(f"  {what:40} {how}", highlight=False)

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -11,14 +12,16 @@ import numpy as np
 from motorcade.fleet.arrays import Floats
 from motorcade.fleet.catalogue import load_catalogue
 from motorcade.fleet.settings import ProcessSettings
+from motorcade.ml.drift.reference import reference_of, write_reference
+from motorcade.ml.drift.sample import Sample, Sampled
 from motorcade.ml.labels.failures import Failures
-from motorcade.ml.labels.split import by_vehicle
+from motorcade.ml.labels.split import TEST, by_vehicle
 from motorcade.ml.models.base import FitOptions, Model
 from motorcade.ml.models.catalogue import architecture, load_model
 from motorcade.ml.reading.reader import Reader, open_reader
 from motorcade.ml.reading.recording import record_dataset, trouble_codes
 from motorcade.ml.reading.records import DatasetRecord
-from motorcade.ml.store import ModelStore
+from motorcade.ml.store import Manifest, ModelStore
 from motorcade.ml.training.assemble import Limits
 from motorcade.ml.training.checkpoints import Progress
 from motorcade.ml.training.learn import Plan
@@ -157,16 +160,22 @@ class Learning:
     def finish(
         self, lives: Lives, judged: Sequence[Judged], record: DatasetRecord, tell: Tell
     ) -> list[Told]:
-        """Fit all candidates on all vehicles that may teach, store and track them, and let the
-        stored models tell the test vehicles' lives."""
+        """Fit all candidates on all vehicles that may teach, store and track them with what they
+        know of the signals, and let the stored models tell the test vehicles' lives."""
         fitted = [last_fit(lives, one, self.folds, tell) for one in judged]
         stored = [self._store(one, record) for one in fitted]
+        part_of, sample = self._part_of(record), Sample(lives.catalogue)
         windows = last_windows(
             lives.catalogue,
-            self._reader(record),
-            self._part_of(record),
+            Sampled(self._reader(record), sample, lambda vin: part_of(vin) != TEST),
+            part_of,
             list(dict.fromkeys(one.candidate.window for one in judged)),
         )
+        # Every vehicle but those of the test taught: no score says what a healthy one's is.
+        nothing = np.empty(0), np.empty(0, dtype="S17")
+        known = reference_of(lives.catalogue.features, sample, *nothing)
+        for model in stored:
+            write_reference(self._folder(model.manifest), known)
         told = []
         for one, model in zip(judged, stored, strict=True):
             last = windows[one.candidate.window]
@@ -209,8 +218,11 @@ class Learning:
             "seed": self.seed,
             **candidate.how.extra,
         }
-        folder = store.root / announcement.path
         tracking = Tracking(self.settings)
+        folder = self._folder(manifest)
         tracking.write(manifest, folder, params, fitted.curves, manifest.metrics)
         read, weights = store.read(announcement)
         return load_model(read, weights, load_catalogue(self.settings.signals))
+
+    def _folder(self, manifest: Manifest) -> Path:
+        return ModelStore.of(self.settings).root / manifest.name / str(manifest.version)

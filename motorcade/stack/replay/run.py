@@ -2,17 +2,20 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
+from motorcade.fleet.arrays import Ints
 from motorcade.fleet.catalogue import Catalogue, load_catalogue, shipped_catalogue
 from motorcade.fleet.errors import SettingsError
 from motorcade.fleet.settings import ProcessSettings
+from motorcade.ml.scoring.roster import promote
 from motorcade.ml.training.checkpoints import Progress
+from motorcade.ml.training.tracking import mark_champion
 from motorcade.simulator.replay.cmapss import (
     Turbofans,
     held_vehicles,
@@ -26,7 +29,7 @@ from motorcade.stack.replay.delivery import Delivered, audit, dispatch
 from motorcade.stack.replay.judge import CAP
 from motorcade.stack.replay.learning import Learning, Told
 from motorcade.stack.replay.options import STEP_MS, ReplayOptions
-from motorcade.stack.replay.result import Result, result_of
+from motorcade.stack.replay.result import Figures, Result, result_of
 from motorcade.stack.screen import Screen, Stage
 from motorcade.stack.settings import StackSettings
 from motorcade.stack.state import StackState, StateFolder
@@ -75,11 +78,14 @@ class CmapssReplay:
     def run(self) -> Result:
         """Send, learn and judge; a stack that was started for it is left to the caller.
 
+        On a stack that goes on afterwards the champion is live.
+
         Raises:
             MotorcadeError: it cannot be done; says why and what to do.
         """
         options, fans = self.options, self._fans
         running = self._folder.load()
+        stays = options.keep or running is not None
         titles = [
             "find the stack that runs" if running else "start Kafka, registry, broker, bridge",
             f"send {len(fans.lives)} engines over MQTT",
@@ -87,6 +93,7 @@ class CmapssReplay:
             "record the data set",
             *(f"cross-validate {name}" for name in options.models),
             "fit all on every training engine, and judge on the official test engines",
+            *(["make the champion live"] if stays else []),
         ]
         screen = self._screen
         screen.plan(*titles)
@@ -104,8 +111,18 @@ class CmapssReplay:
                 folds=options.folds,
                 seed=options.seed,
             )
-            told, dataset = self._learn(learning, len(titles))
+            told, dataset = self._learn(learning)
             true = read_truth(options.folder, options.subset, self._tests)[: len(fans.test)]
+            result = self._result(delivered, told, dataset, true, time.monotonic() - began)
+            if stays:
+                with screen.stage(len(titles) - 1) as stage:
+                    stage.detail = _go_live(settings, result.champion)
+        return result
+
+    def _result(
+        self, delivered: Delivered, told: Sequence[Told], dataset: str, true: Ints, seconds: float
+    ) -> Result:
+        options, fans = self.options, self._fans
         cycles = np.concatenate([np.arange(len(life))[::-1] for life in fans.train])
         about: dict[str, Any] = {
             "dataset": dataset,
@@ -117,7 +134,7 @@ class CmapssReplay:
             "refined": delivered.refined,
             "trouble_codes": delivered.endings,
             "delivery_seconds": round(delivered.seconds, 1),
-            "seconds": round(time.monotonic() - began, 1),
+            "seconds": round(seconds, 1),
         }
         return result_of(
             options.subset,
@@ -145,7 +162,7 @@ class CmapssReplay:
             delivered = await audit(lives, catalogue, cars, dispatched, stage)
         return ProcessSettings.model_validate(values), delivered
 
-    def _learn(self, learning: Learning, count: int) -> tuple[list[Told], str]:
+    def _learn(self, learning: Learning) -> tuple[list[Told], str]:
         screen = self._screen
         candidates = learning.candidates(self.options.models)
         with screen.stage(3) as stage:
@@ -161,10 +178,19 @@ class CmapssReplay:
                 one = learning.judge(lives, candidate, _shown(stage))
                 stage.detail = f"RMSE {one.error / learning.step_ms:.2f} cycles on engines unseen"
                 judged.append(one)
-        with screen.stage(count - 1) as stage:
+        with screen.stage(4 + len(candidates)) as stage:
             told = learning.finish(lives, judged, record, _shown(stage))
             stage.detail = f"{len(told)} models stored in {learning.settings.data_dir / 'models'}"
         return told, record.name
+
+
+def _go_live(settings: ProcessSettings, champion: Figures) -> str:
+    """Announce the champion to the stack's scorers; returns what there is to say of it."""
+    assert champion.version is not None  # Only the mean life is no model, and it is the last.
+    announced = asyncio.run(promote(settings, f"{champion.name}:{champion.version}"))
+    live = f"{announced.name}:{announced.version} is live"
+    problem = mark_champion(settings, announced.name, announced.version)
+    return f"{live}. {problem}" if problem else live
 
 
 def _shown(stage: Stage) -> Callable[[Progress], None]:
