@@ -20,6 +20,13 @@ class ProcessSettings(BaseSettings):
 
     #: Kafka bootstrap servers, "host:port,host:port".
     kafka: str = "127.0.0.1:9092"
+    #: YAML file with `username`, `password` and `mechanism` for Kafka; no login when unset.
+    kafka_credentials: Path | None = None
+    #: Trusted certificates; Kafka is reached over TLS when this is set.
+    kafka_ca: Path | None = None
+    #: The client's certificate and key, where Kafka asks for them.
+    kafka_cert: Path | None = None
+    kafka_key: Path | None = None
     #: Schema registry with Confluent's API, such as http://127.0.0.1:8081/apis/ccompat/v7.
     registry_url: str = "http://127.0.0.1:8081"
     #: MQTT endpoints, "host:port,host:port" in the environment.

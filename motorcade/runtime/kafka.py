@@ -7,12 +7,20 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    KafkaConnectionError,
+    KafkaError,
+    TopicAuthorizationFailedError,
+)
 from aiokafka.structs import ConsumerRecord as _ConsumerRecord
 
 from motorcade.fleet.errors import MotorcadeError, UnreachableError
 from motorcade.fleet.settings import ProcessSettings
 from motorcade.fleet.source import source_of
+from motorcade.runtime.kafka_access import KafkaAccess, KafkaRefused, refusal
 
 #: A record with its key and value as bytes.
 Record: TypeAlias = "_ConsumerRecord[bytes, bytes]"
@@ -20,6 +28,12 @@ Record: TypeAlias = "_ConsumerRecord[bytes, bytes]"
 #: Largest produce request; above a record of the topics' limit (1 MiB) with its headers.
 MAX_REQUEST_BYTES = 4 << 20
 _POLL_MS = 500
+#: What a login is told that has not the rights for what it asks.
+_FORBIDDEN = (
+    TopicAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    ClusterAuthorizationFailedError,
+)
 
 #: Pause between rounds in seconds for each record per second: 0.2 s from 10,000 records/s on. What
 #: a round costs by itself matters only where there is much to do, and there it holds 2,000 records.
@@ -27,16 +41,21 @@ _PAUSE_PER_RATE = 2e-5
 MOST_PAUSE_S = 0.2
 
 
-def producer(settings: ProcessSettings) -> AIOKafkaProducer:
-    """An idempotent producer that waits for all in-sync replicas; not started."""
+def producer(settings: ProcessSettings, max_batch_bytes: int = 1 << 18) -> AIOKafkaProducer:
+    """An idempotent producer that waits for all in-sync replicas; not started.
+
+    Raises:
+        SettingsError: a file that the settings name for Kafka cannot be used.
+    """
     return AIOKafkaProducer(
         bootstrap_servers=settings.kafka,
         acks="all",
         enable_idempotence=True,
         compression_type="zstd",
         linger_ms=0,
-        max_batch_size=1 << 18,
+        max_batch_size=max_batch_bytes,
         max_request_size=MAX_REQUEST_BYTES,
+        **KafkaAccess.of(settings).aiokafka(),
     )
 
 
@@ -47,6 +66,9 @@ def consumer(
 
     A group member is a static one (KIP-345), so a process that was killed and starts again has its
     partitions back at once instead of after the session's time-out.
+
+    Raises:
+        SettingsError: a file that the settings name for Kafka cannot be used.
     """
     if group is not None:
         options["group_instance_id"] = f"{group}-{settings.instance}"
@@ -56,7 +78,19 @@ def consumer(
         group_id=group,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
+        **KafkaAccess.of(settings).aiokafka(),
         **({"fetch_max_wait_ms": 500, "max_partition_fetch_bytes": 4 << 20} | options),
+    )
+
+
+def admin(settings: ProcessSettings) -> AIOKafkaAdminClient:
+    """A client that asks about topics and groups; not started.
+
+    Raises:
+        SettingsError: a file that the settings name for Kafka cannot be used.
+    """
+    return AIOKafkaAdminClient(
+        bootstrap_servers=settings.kafka, **KafkaAccess.of(settings).aiokafka()
     )
 
 
@@ -66,19 +100,36 @@ async def started(client: Any, settings: ProcessSettings) -> AsyncIterator[Any]:
 
     Raises:
         UnreachableError: Kafka does not answer at the configured address.
+        KafkaRefused: it does not let us in, or not do what is asked within.
     """
     try:
         await client.start()
     except (KafkaConnectionError, OSError) as error:
         await client.stop()
+        refused = await refusal(settings.kafka, KafkaAccess.of(settings))
+        if refused is not None:
+            # The client's own error would say that another try may help.
+            raise refused from None
         raise UnreachableError(
             f"Kafka does not answer at {settings.kafka}: {error}.",
             "Check that it runs, and MOTORCADE_KAFKA or --kafka.",
         ) from error
+    except _FORBIDDEN as error:
+        await client.stop()
+        raise _forbidden(settings, str(error)) from error
     try:
         yield client
+    except _FORBIDDEN as error:
+        raise _forbidden(settings, str(error)) from error
     finally:
         await client.stop()
+
+
+def _forbidden(settings: ProcessSettings, what: str) -> KafkaRefused:
+    return KafkaRefused(
+        f"Kafka at {settings.kafka} does not allow what is asked: {what}.",
+        "Its access rules must allow this login the topic or group.",
+    )
 
 
 class Rounds:
@@ -141,6 +192,8 @@ async def partitions_of(client: AIOKafkaConsumer, topic: str) -> list[int]:
     if not found:
         await client._client.add_topic(topic)
         found = client.partitions_for_topic(topic)
+    if topic in client._client.cluster.unauthorized_topics:
+        raise TopicAuthorizationFailedError(topic)  # `started` says it in our words
     if not found:
         raise MotorcadeError(
             f"Kafka has no topic {topic!r}.", "Create the topics first: motorcade topics."

@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from motorcade.fleet.errors import SettingsError
+from motorcade.runtime import secret_file
 
 _EXAMPLE = "It must be YAML with username and password, or with jwt: {key_file: …, algorithm: …}."
 
@@ -46,7 +46,7 @@ class Credentials(ABC):
         """
         if path is None:
             return None
-        found = _read(path)
+        found = secret_file.read(path, _File, _EXAMPLE)
         if found.jwt is None:
             assert found.username is not None
             assert found.password is not None
@@ -150,24 +150,3 @@ class _File(BaseModel):
         if not (neither if self.jwt else both):
             raise ValueError("give username and password, or jwt alone")
         return self
-
-
-def _read(path: Path) -> _File:
-    """Read the file; a message never quotes what stands in it."""
-    try:
-        return _File.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        why = error.strerror or type(error).__name__
-    except UnicodeDecodeError:
-        why = "it is not text"
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 0
-        why = f"line {line} is not YAML"
-    except yaml.YAMLError:
-        why = "it is not YAML"
-    except ValidationError as error:
-        why = "; ".join(
-            ": ".join(filter(None, (".".join(map(str, one["loc"])), one["msg"])))
-            for one in error.errors(include_input=False)
-        )
-    raise SettingsError(f"The credentials file {path} cannot be used: {why}.", _EXAMPLE)

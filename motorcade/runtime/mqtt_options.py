@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypedDict
 
 from motorcade.fleet.settings import ProcessSettings
 from motorcade.runtime.mqtt_credentials import Credentials
-from motorcade.runtime.mqtt_tls import Tls
+from motorcade.runtime.tls import Tls
 
 __all__ = ["Access", "Credentials", "Tls", "Will", "access"]
 

@@ -174,10 +174,12 @@ class _Parts:
         await start()
 
     async def kafka(self) -> None:
-        bootstrap = self.plan.state.kafka
+        bootstrap, access = self.plan.state.kafka, self.plan.kafka_access
         with self._reported("kafka", bootstrap):
             if self.plan.kafka is None:
-                await self._external(lambda: kafka_server.ready(bootstrap), f"Kafka at {bootstrap}")
+                await self._external(
+                    lambda: kafka_server.ready(bootstrap, access), f"Kafka at {bootstrap}"
+                )
                 return
             await self.plan.kafka.prepare()
             self.plan.folder.keeper.add(self.plan.kafka.program())
@@ -203,7 +205,7 @@ class _Parts:
 
     async def topics(self) -> None:
         with self._reported("topics"):
-            await topics.create(self.plan.state.kafka)
+            await topics.create(self.plan.state.kafka, access=self.plan.kafka_access)
 
     async def schemas(self) -> None:
         with self._reported("schemas"):

@@ -53,6 +53,10 @@ from motorcade.stack.shared_options import (
     BrokerNodes,
     BrokerTls,
     BrokerUrl,
+    KafkaCa,
+    KafkaCert,
+    KafkaCredentials,
+    KafkaKey,
     State,
     folder_of,
 )
@@ -109,6 +113,10 @@ def up(
     kafka: Annotated[
         str | None, typer.Option(help="Bootstrap servers of your own Kafka; else one is started.")
     ] = None,
+    kafka_credentials: KafkaCredentials = None,
+    kafka_ca: KafkaCa = None,
+    kafka_cert: KafkaCert = None,
+    kafka_key: KafkaKey = None,
     signals: Annotated[
         Path | None, typer.Option(help="Signal catalogue of another fleet (YAML).")
     ] = None,
@@ -140,6 +148,9 @@ def up(
 
     - `motorcade up --broker external --broker-url mqtt://10.0.0.5:1883` with your own broker
 
+    - `motorcade up --kafka kafka.example:9093 --kafka-credentials kafka.yaml --kafka-ca ca.pem`
+    with your own Kafka, which asks for a login and speaks TLS
+
     **Next:** `motorcade status`, `motorcade logs bridge`, `motorcade down`.
     """
     folder = folder_of(state)
@@ -157,6 +168,10 @@ def up(
         broker_mutual_tls=broker_mutual_tls,
         broker_login=broker_login,
         kafka=kafka,
+        kafka_credentials=kafka_credentials,
+        kafka_ca=kafka_ca,
+        kafka_cert=kafka_cert,
+        kafka_key=kafka_key,
         signals=signals,
         speedup=speedup,
         rate_per_s=rate,

@@ -12,6 +12,7 @@ from motorcade.fleet.catalogue import load_catalogue
 from motorcade.fleet.docs import contract_page
 from motorcade.fleet.settings import ProcessSettings
 from motorcade.fleet.topics import TOPICS
+from motorcade.runtime.kafka_access import KafkaAccess
 from motorcade.stack import schemas
 from motorcade.stack import topics as kafka_topics
 
@@ -32,7 +33,8 @@ def topics(
 ) -> None:
     """Create every Kafka topic with its declared settings and register the schemas.
 
-    Run again it changes nothing. `motorcade up` does it for its own Kafka; this is for yours.
+    Run again it changes nothing. `motorcade up` does it for its own Kafka; this is for yours, which
+    may ask for a login and TLS: MOTORCADE_KAFKA_CREDENTIALS and MOTORCADE_KAFKA_CA name the files.
 
     **Example:** `motorcade topics --kafka kafka.example:9092 --registry-url http://registry:8081`
 
@@ -41,7 +43,8 @@ def topics(
     settings = ProcessSettings()
     catalogue = load_catalogue(signals or settings.signals)
     bootstrap = kafka or settings.kafka
-    created = asyncio.run(kafka_topics.create(bootstrap, replication=replication))
+    access = KafkaAccess.of(settings)
+    created = asyncio.run(kafka_topics.create(bootstrap, replication=replication, access=access))
     ids = asyncio.run(schemas.register(registry_url or settings.registry_url, catalogue))
     _console.print(
         f"{len(created)} of {len(TOPICS)} topics were missing at {bootstrap} and are there now; "

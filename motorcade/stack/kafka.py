@@ -9,6 +9,7 @@ from pathlib import Path
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from motorcade.runtime.kafka_access import OPEN, KafkaAccess, require_admission
 from motorcade.stack.errors import StackError
 from motorcade.stack.java import flags, java
 from motorcade.stack.ports import LOOPBACK
@@ -141,8 +142,12 @@ def _cluster_id() -> str:
     return made
 
 
-async def ready(bootstrap: str) -> bool:
-    """Whether a record is acknowledged by all in-sync replicas: Kafka takes messages."""
+async def ready(bootstrap: str, access: KafkaAccess = OPEN) -> bool:
+    """Whether a record is acknowledged by all in-sync replicas: Kafka takes messages.
+
+    Raises:
+        KafkaRefused: it is there and does not let us in.
+    """
     for address in bootstrap.split(","):
         host, _, port = address.rpartition(":")
         try:
@@ -150,12 +155,13 @@ async def ready(bootstrap: str) -> bool:
         except (OSError, TimeoutError):
             continue
         writer.close()
-        return await asyncio.to_thread(_takes_a_record, bootstrap)
+        return await asyncio.to_thread(_takes_a_record, bootstrap, access)
     return False
 
 
-def _takes_a_record(bootstrap: str) -> bool:
-    quiet = {"bootstrap.servers": bootstrap, "log_level": 0}
+def _takes_a_record(bootstrap: str, access: KafkaAccess) -> bool:
+    require_admission(bootstrap, access)
+    quiet = {"bootstrap.servers": bootstrap, "log_level": 0, **access.librdkafka()}
     errors: list[KafkaError | None] = []
     topic = NewTopic(_PROBE_TOPIC, 1, -1, config={"retention.ms": "60000"})
     admin = AdminClient(quiet)

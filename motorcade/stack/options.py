@@ -25,6 +25,9 @@ class StackOptions:
             a CA made for it; a certificate of each client, too; or user name and password.
         broker_clustered: whether the external broker's addresses are one cluster.
         kafka: bootstrap servers of a Kafka that runs elsewhere; None starts one.
+        kafka_credentials: YAML file with its user name and password.
+        kafka_ca, kafka_cert, kafka_key: the CA whose certificate it shows; given, TLS is spoken;
+            and a certificate to show it.
         signals: signal catalogue file; None for the default one.
         speedup: how much faster than the wall event time runs.
         rate_per_s, outage_s: what brokers must hold for a bridge that is away.
@@ -48,6 +51,10 @@ class StackOptions:
     broker_mutual_tls: bool = False
     broker_login: bool = False
     kafka: str | None = None
+    kafka_credentials: Path | None = None
+    kafka_ca: Path | None = None
+    kafka_cert: Path | None = None
+    kafka_key: Path | None = None
     signals: Path | None = None
     speedup: float = 1.0
     rate_per_s: float = 1000.0
@@ -66,6 +73,13 @@ class StackOptions:
                 f"--broker {self.broker} is not known.", f"Take one of {', '.join(BROKERS)}."
             )
         self._check_broker()
+        shown = self.kafka_credentials or self.kafka_ca or self.kafka_cert or self.kafka_key
+        if shown and self.kafka is None:
+            raise SettingsError(
+                "--kafka-credentials, --kafka-ca, --kafka-cert and --kafka-key are of your own "
+                "Kafka.",
+                "Name it with --kafka HOST:PORT; one of ours asks for nothing.",
+            )
         if not self.speedup > 0:
             raise SettingsError(f"--speedup {self.speedup:g} must be above 0.")
         unknown = set(self.processes) - set(MODULES)

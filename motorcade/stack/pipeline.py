@@ -12,7 +12,7 @@ from aiokafka.errors import CoordinatorNotAvailableError
 
 from motorcade.fleet import topics
 from motorcade.fleet.settings import ProcessSettings
-from motorcade.runtime.kafka import TopicPartition, consumer, started
+from motorcade.runtime.kafka import TopicPartition, admin, consumer, started
 from motorcade.stack.errors import StackError
 
 #: Consumer groups in the order of a message's way, and the topic that each must have read for the
@@ -132,12 +132,12 @@ async def look(settings: ProcessSettings) -> AsyncIterator[Pipeline]:
         UnreachableError: Kafka does not answer.
     """
     async with started(consumer(settings), settings) as client:
-        admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka)
-        await admin.start()
+        asking = admin(settings)
+        await asking.start()
         try:
-            yield Pipeline(settings, client, admin)
+            yield Pipeline(settings, client, asking)
         finally:
-            await admin.close()
+            await asking.close()
 
 
 def _declared() -> list[topics.Topic]:

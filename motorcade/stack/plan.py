@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from motorcade.fleet.clock import RunClock
+from motorcade.runtime.kafka_access import KafkaAccess
 from motorcade.runtime.mqtt_options import Credentials, Tls
 from motorcade.stack import archives
 from motorcade.stack.brokers import artemis, rmqtt, security
@@ -33,12 +34,13 @@ _FURTHER_PORTS = {
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that is going to run."""
+    """Everything that is going to run; `kafka_access` is how a Kafka of somebody's lets us in."""
 
     options: StackOptions
     folder: StateFolder
     broker: Broker
     kafka: Kafka | None
+    kafka_access: KafkaAccess
     registry: Registry
     state: StackState
 
@@ -55,6 +57,10 @@ def environment(
     """
     settings = {
         "KAFKA": state.kafka,
+        "KAFKA_CREDENTIALS": str(state.kafka_credentials or ""),
+        "KAFKA_CA": str(state.kafka_ca or ""),
+        "KAFKA_CERT": str(state.kafka_cert or ""),
+        "KAFKA_KEY": str(state.kafka_key or ""),
         "REGISTRY_URL": state.registry_url,
         "BROKERS": ",".join(state.brokers),
         "BROKERS_CLUSTERED": str(state.clustered).lower(),
@@ -116,8 +122,12 @@ def make(options: StackOptions, folder: StateFolder, homes: Mapping[str, Path]) 
 
     Raises:
         PortInUseError: a fixed port is taken.
-        SettingsError: the external broker's addresses or credentials cannot be read.
+        SettingsError: the external broker's addresses cannot be read, or a file with which it or
+            Kafka lets us in.
     """
+    access = KafkaAccess.load(
+        options.kafka_credentials, options.kafka_ca, options.kafka_cert, options.kafka_key
+    )
     ports = _Ports()
     registry = Registry(
         homes[archives.REGISTRY.name],
@@ -140,6 +150,10 @@ def make(options: StackOptions, folder: StateFolder, homes: Mapping[str, Path]) 
         started=datetime.now().astimezone().isoformat(timespec="seconds"),
         kafka=options.kafka or (kafka.bootstrap if kafka else ""),
         kafka_external=kafka is None,
+        kafka_credentials=options.kafka_credentials and options.kafka_credentials.absolute(),
+        kafka_ca=options.kafka_ca and options.kafka_ca.absolute(),
+        kafka_cert=options.kafka_cert and options.kafka_cert.absolute(),
+        kafka_key=options.kafka_key and options.kafka_key.absolute(),
         registry_url=registry.url,
         broker=broker.name,
         brokers=tuple(str(endpoint) for endpoint in broker.endpoints),
@@ -158,7 +172,7 @@ def make(options: StackOptions, folder: StateFolder, homes: Mapping[str, Path]) 
         http={name: ports.take() for name in options.processes},
         servers=(*servers, "registry", *(["kafka"] if kafka else [])),
     )
-    return Plan(options, folder, broker, kafka, registry, state)
+    return Plan(options, folder, broker, kafka, access, registry, state)
 
 
 def broker_of(state: StackState, folder: StateFolder) -> Broker:

@@ -41,6 +41,19 @@ BrokerMutualTls = Annotated[
 BrokerLogin = Annotated[
     bool, typer.Option("--broker-login", help="The local broker asks for generated passwords.")
 ]
+KafkaCredentials = Annotated[
+    Path | None,
+    typer.Option(help="YAML file with its `username`, `password` and `mechanism` (SASL)."),
+]
+KafkaCa = Annotated[
+    Path | None, typer.Option(help="CA (PEM) of your own Kafka; given, TLS is spoken.")
+]
+KafkaCert = Annotated[
+    Path | None, typer.Option(help="Certificate (PEM) that your own Kafka asks for.")
+]
+KafkaKey = Annotated[
+    Path | None, typer.Option(help="Its private key, if it is not in the same file.")
+]
 State = Annotated[
     Path | None,
     typer.Option("--state", help="State folder of the stack.", envvar="MOTORCADE_STATE"),

@@ -17,6 +17,8 @@ class StackState(BaseModel):
     Attributes:
         started: local date and time of `up`.
         kafka: bootstrap servers.
+        kafka_credentials, kafka_ca, kafka_cert, kafka_key: files with which a Kafka that is not
+            ours lets us in.
         registry_url: schema registry with Confluent's API.
         broker: kind of broker, as `--broker` names it.
         brokers: its MQTT endpoints, "host:port".
@@ -36,6 +38,10 @@ class StackState(BaseModel):
     started: str
     kafka: str
     kafka_external: bool = False
+    kafka_credentials: Path | None = None
+    kafka_ca: Path | None = None
+    kafka_cert: Path | None = None
+    kafka_key: Path | None = None
     registry_url: str
     broker: str
     brokers: tuple[str, ...]

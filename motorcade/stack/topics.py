@@ -16,13 +16,17 @@ from confluent_kafka.admin import (
 
 from motorcade.fleet.errors import UnreachableError
 from motorcade.fleet.topics import TOPICS, Topic
+from motorcade.runtime.kafka_access import OPEN, KafkaAccess, require_admission
 from motorcade.stack.errors import TopicMismatchError
 
 _TIMEOUT_S = 20
 
 
 async def create(
-    bootstrap: str, topics: Sequence[Topic] = TOPICS, replication: int = -1
+    bootstrap: str,
+    topics: Sequence[Topic] = TOPICS,
+    replication: int = -1,
+    access: KafkaAccess = OPEN,
 ) -> list[str]:
     """Brings the topics to their declared state; run again it changes nothing.
 
@@ -30,6 +34,7 @@ async def create(
         bootstrap: Kafka's "host:port,host:port".
         topics: what to create.
         replication: copies of each partition; -1 takes the cluster's default.
+        access: how Kafka lets us in.
 
     Returns:
         Names of the topics that did not exist before.
@@ -37,12 +42,16 @@ async def create(
     Raises:
         TopicMismatchError: a topic exists with another number of partitions.
         UnreachableError: Kafka does not answer.
+        KafkaRefused: it does not let us in.
     """
-    return await asyncio.to_thread(_create, bootstrap, topics, replication)
+    return await asyncio.to_thread(_create, bootstrap, topics, replication, access)
 
 
-def _create(bootstrap: str, topics: Sequence[Topic], replication: int) -> list[str]:
-    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+def _create(
+    bootstrap: str, topics: Sequence[Topic], replication: int, access: KafkaAccess
+) -> list[str]:
+    require_admission(bootstrap, access)
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, **access.librdkafka()})
     try:
         existing = admin.list_topics(timeout=_TIMEOUT_S).topics
         for topic in topics:

@@ -18,7 +18,7 @@ from motorcade.fleet import topics
 from motorcade.fleet.errors import MotorcadeError, SettingsError
 from motorcade.fleet.mqtt_topics import Slot, slots
 from motorcade.fleet.settings import ProcessSettings
-from motorcade.runtime.kafka import MAX_REQUEST_BYTES, started
+from motorcade.runtime.kafka import producer, started
 from motorcade.runtime.mqtt import MqttSession, Properties
 from motorcade.runtime.mqtt_options import access
 from motorcade.runtime.service import Service, run
@@ -275,17 +275,8 @@ class Bridge:
 async def bridge(service: Service, settings: Settings) -> None:
     """The body of the process."""
     service.ready("kafka", False)
-    client = AIOKafkaProducer(
-        bootstrap_servers=settings.kafka,
-        acks="all",
-        enable_idempotence=True,
-        compression_type="zstd",
-        linger_ms=0,
-        max_batch_size=settings.bridge_batch_bytes,
-        max_request_size=MAX_REQUEST_BYTES,
-    )
-    async with started(client, settings) as producer:
-        await Bridge(service, settings, producer).run()
+    async with started(producer(settings, settings.bridge_batch_bytes), settings) as kafka:
+        await Bridge(service, settings, kafka).run()
 
 
 def main(settings: Settings) -> None:

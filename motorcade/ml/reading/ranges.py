@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from motorcade.fleet.errors import UnreachableError
 from motorcade.fleet.settings import ProcessSettings
 from motorcade.ml.errors import RangeError
+from motorcade.runtime.kafka_access import KafkaAccess, require_admission
 
 #: Records per batch.
 BATCH = 2000
@@ -260,7 +261,10 @@ def range_client(settings: ProcessSettings) -> Iterator[Any]:
 
     Raises:
         UnreachableError: Kafka does not answer.
+        KafkaRefused: it does not let us in.
     """
+    access = KafkaAccess.of(settings)
+    require_admission(settings.kafka, access)
     client = Consumer(
         {
             "bootstrap.servers": settings.kafka,
@@ -274,6 +278,7 @@ def range_client(settings: ProcessSettings) -> Iterator[Any]:
             "fetch.message.max.bytes": 4 << 20,
             "queued.min.messages": 20000,
             "log_level": 0,
+            **access.librdkafka(),
         }
     )
     try:

@@ -18,7 +18,7 @@ Same records, same order as `ColumnarReader`, with what that client needs for it
 - It waits for ever for a Kafka that went away. So each reading has a thread of its own, and while
   it lasts Kafka is asked whether it is still there.
 - Settings are strings "name=value" that must not hold another "=", are dropped silently where
-  unknown, and are logged with their values: none of ours is a secret.
+  unknown, and are logged with their values: so there is no login, and no secret among ours.
 - It cannot read from Kafka 4 and later, which no longer know the requests it makes, and would wait
   for ever: the broker is asked what it knows first.
 - Its own `KafkaDataset` and `decode_avro` are not used: the one crashes TensorFlow 2.17, the other
@@ -53,6 +53,7 @@ from motorcade.ml.reading.ranges import (
     last_record,
     range_client,
 )
+from motorcade.runtime.kafka_access import KafkaAccess
 
 #: Offsets per call of the operation, which returns all of them at once: some 10 MB.
 _PIECE = 1 << 16
@@ -209,8 +210,14 @@ def require_readable(settings: ProcessSettings) -> None:
 
     Raises:
         UnreachableError: Kafka does not answer.
-        MotorcadeError: it is one that tensorflow-io cannot read.
+        MotorcadeError: it is one that tensorflow-io cannot read, or must not.
     """
+    if KafkaAccess.of(settings).asked:
+        raise MotorcadeError(
+            "tensorflow-io is not used with a Kafka that asks for a login or for TLS: its client "
+            "writes its settings into the log, and the password with them.",
+            _REMEDY,
+        )
     with ThreadPoolExecutor(1) as thread:
         # A thread of its own: an event loop may run in this one.
         oldest = thread.submit(lambda: asyncio.run(_oldest_fetch(settings.kafka))).result()

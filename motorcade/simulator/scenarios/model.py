@@ -69,6 +69,15 @@ class Target(Part):
     """host:port of an external target's Kafka, where the audit reads; "none": no Kafka at all, the
     audit ends at the broker, and what only Kafka could tell is listed as not judged. Left out, our
     own pipeline is started behind an external broker. An own or running stack has its own."""
+    kafka_credentials: Path | None = None
+    """YAML file with that Kafka's username, password and mechanism (SCRAM-SHA-512 by default,
+    SCRAM-SHA-256 or PLAIN)."""
+    kafka_ca: Path | None = None
+    """Certificate authority (PEM) of that Kafka; given, TLS is spoken."""
+    kafka_cert: Path | None = None
+    """Certificate that the audit shows to it."""
+    kafka_key: Path | None = None
+    """Private key to it."""
     kafka_topic: Text = "telemetry.raw"
     """Topic of an external Kafka in which the broker's messages arrive."""
     topic: Text | None = None

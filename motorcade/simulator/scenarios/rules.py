@@ -13,7 +13,8 @@ Objection = tuple[tuple[str | int, ...], str]
 
 _OF_EXTERNAL = (
     *("broker_url", "credentials", "ca", "cert", "key"),
-    *("kafka", "topic", "payload_template"),
+    *("kafka", "kafka_credentials", "kafka_ca", "kafka_cert", "kafka_key"),
+    *("topic", "payload_template"),
 )
 
 
@@ -77,6 +78,21 @@ def _target(one: "Scenario") -> Iterator[Objection]:
     if (target.cert is None) != (target.key is None):
         missing = "cert" if target.cert is None else "key"
         yield ("target", missing), "is missing; cert and key belong together"
+    yield from _into_kafka(one)
+
+
+def _into_kafka(one: "Scenario") -> Iterator[Objection]:
+    """How an external Kafka lets the audit in."""
+    target = one.target
+    if target.kafka in (None, "none"):
+        for key in ("kafka_credentials", "kafka_ca", "kafka_cert", "kafka_key"):
+            if getattr(target, key) is not None:
+                yield ("target", key), "is of an external Kafka; name it with target.kafka"
+    if (target.kafka_cert is None) != (target.kafka_key is None):
+        missing = "kafka_cert" if target.kafka_cert is None else "kafka_key"
+        yield ("target", missing), "is missing; kafka_cert and kafka_key belong together"
+    if target.kafka_cert is not None and target.kafka_ca is None:
+        yield ("target", "kafka_ca"), "is missing; a certificate is shown over TLS only"
 
 
 def _before_our_pipeline(one: "Scenario") -> Iterator[Objection]:

@@ -193,6 +193,10 @@ async def _foreign(scenario: Scenario, folder: StateFolder, run: str) -> AsyncIt
         read: tuple[str, ...] = ()
         if wanted.kafka != "none":
             values["kafka"] = wanted.kafka
+            values["kafka_credentials"] = wanted.kafka_credentials
+            values["kafka_ca"] = wanted.kafka_ca
+            values["kafka_cert"] = wanted.kafka_cert
+            values["kafka_key"] = wanted.kafka_key
             scope, read = Scope.RAW, (wanted.kafka_topic,)
         try:
             yield Target(keeper, broker, values, scope, read, None, own / "runs" / run)

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from motorcade.fleet.errors import SettingsError
 from motorcade.runtime.mqtt_credentials import Credentials, Token
-from motorcade.runtime.mqtt_tls import Tls
+from motorcade.runtime.tls import Tls
 
 SECRET = "open sesame, a long secret of 32 bytes"
 

@@ -232,6 +232,25 @@ def test_a_wrong_value_is_named_with_what_was_found_and_what_is_allowed() -> Non
             "mine.yaml:9: target.credentials: ",
         ),
         ("target: {credentials: mine.yaml}", "is only for stack: external"),
+        ("target: {kafka_ca: mine.yaml}", "is only for stack: external"),
+        (
+            "target: {stack: external, broker_url: mqtt://b:1, kafka: none, kafka_ca: ca.pem}",
+            "is of an external Kafka; name it with target.kafka",
+        ),
+        (
+            "target: {stack: external, broker_url: mqtt://b:1, kafka: 'k:1', kafka_key: k.pem}",
+            "target.kafka_cert is missing; kafka_cert and kafka_key belong together",
+        ),
+        (
+            "target: {stack: external, broker_url: mqtt://b:1, kafka: 'k:1', kafka_key: k.pem, "
+            "kafka_cert: c.pem}",
+            "target.kafka_ca is missing; a certificate is shown over TLS only",
+        ),
+        (
+            "target: {stack: external, broker_url: mqtt://b:1, kafka: 'k:1', "
+            "kafka_credentials: gone.yaml}",
+            "mine.yaml:9: target.kafka_credentials: ",
+        ),
         (
             "target: {stack: external, broker_url: mqtt://b:1, kafka: none}\n"
             "publish: {payload: avro}",

@@ -36,6 +36,7 @@ from motorcade.stack.state import StackState, StateFolder
             {"broker": "external", "broker_url": "mqtts://a", "broker_cert": Path("{vin}.pem")},
             "no vehicle id",
         ),
+        ({"kafka_ca": Path("ca.pem")}, "--kafka-ca.*are of your own Kafka"),
         ({"speedup": 0.0}, "--speedup 0 must be above 0"),
         ({"processes": ("brigde",)}, "no process of ours is called brigde.*bridge"),
     ],
@@ -90,6 +91,35 @@ def test_our_processes_and_cars_speak_tls_to_an_external_broker(tmp_path: Path) 
     for broker in (made.broker, plan.broker_of(made.state, folder)):
         assert isinstance(broker, External)
         assert broker.tls == Tls(security.ca, mine)
+
+
+def test_every_process_is_told_how_a_kafka_of_ones_own_lets_it_in_but_no_password(
+    tmp_path: Path,
+) -> None:
+    security = Security(tmp_path / "theirs", mutual_tls=True, tls=True)
+    security.prepare()
+    login = tmp_path / "kafka.yaml"
+    login.write_text("username: fleet\npassword: s3cret\n")
+    options = StackOptions(
+        state=tmp_path / "state",
+        broker="external",
+        broker_url="mqtt://127.0.0.1",
+        kafka="kafka.example:9093",
+        kafka_credentials=login,
+        kafka_ca=security.ca,
+        kafka_cert=security.certificate(BRIDGE),
+    )
+    folder = StateFolder(options.state)
+    homes = {archive.name: tmp_path for archive in plan.needed_archives(options)}
+    made = plan.make(options, folder, homes)
+    for process in (*options.processes, None):
+        found = plan.environment(made.state, folder, process)
+        assert found["MOTORCADE_KAFKA_CREDENTIALS"] == str(login)
+        assert found["MOTORCADE_KAFKA_CA"] == str(security.ca)
+        assert found["MOTORCADE_KAFKA_CERT"] == str(security.certificate(BRIDGE))
+        assert "s3cret" not in str(found)
+    assert made.kafka_access.login is not None
+    assert "s3cret" not in f"{made!r} {made.state.model_dump_json()}"
 
 
 def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:

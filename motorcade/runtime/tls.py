@@ -1,4 +1,4 @@
-"""TLS to a broker: whom a client trusts, and the certificate that it shows."""
+"""TLS to a server: whom a client trusts, and the certificate that it shows."""
 
 import ssl
 from dataclasses import dataclass
@@ -12,20 +12,24 @@ _VIN = "{vin}"
 
 @dataclass(frozen=True)
 class Tls:
-    """Verifies the broker's certificate and host name; with `cert` it is mutual.
+    """Verifies the server's certificate and host name; with `cert` it is mutual.
 
     Args:
         ca: certificates that are trusted, PEM.
         cert: the client's certificate chain; "{vin}" stands for the client id.
         key: its private key, if it is not in the same file; "{vin}" as well.
+        server: what it leads to, as messages and the settings' names call it.
     """
 
     ca: Path
     cert: Path | None = None
     key: Path | None = None
+    server: str = "MQTT"
 
     @classmethod
-    def load(cls, ca: Path | None, cert: Path | None, key: Path | None) -> "Tls | None":
+    def load(
+        cls, ca: Path | None, cert: Path | None, key: Path | None, server: str = "MQTT"
+    ) -> "Tls | None":
         """Check what can be checked before any client connects; None without a CA.
 
         Raises:
@@ -34,15 +38,17 @@ class Tls:
         if ca is None:
             if cert is not None or key is not None:
                 raise SettingsError(
-                    "MQTT has a client certificate or key, but no CA: TLS is off.",
-                    "Set MOTORCADE_MQTT_CA to the CA file; the system's own for a public CA.",
+                    f"{server} has a client certificate or key, but no CA: TLS is off.",
+                    f"Set MOTORCADE_{server.upper()}_CA to the CA file; the system's own for a "
+                    "public CA.",
                 )
             return None
         if cert is None and key is not None:
             raise SettingsError(
-                f"MQTT has the client key {key}, but no certificate.", "Set MOTORCADE_MQTT_CERT."
+                f"{server} has the client key {key}, but no certificate.",
+                f"Set MOTORCADE_{server.upper()}_CERT.",
             )
-        tls = cls(ca, cert, key)
+        tls = cls(ca, cert, key, server)
         _ = tls._shared if not tls.personal else tls._trusting()
         return tls
 
@@ -68,7 +74,7 @@ class Tls:
             return ssl.create_default_context(cafile=str(self.ca))
         except (OSError, ValueError) as error:
             raise SettingsError(
-                f"The MQTT CA file {self.ca} cannot be used: {_why(error)}.",
+                f"The {self.server} CA file {self.ca} cannot be used: {_why(error)}.",
                 "It must hold the trusted certificates in PEM form.",
             ) from error
 
@@ -80,14 +86,14 @@ class Tls:
         key = self.key and Path(str(self.key).replace(_VIN, client_id))
         for path in filter(None, (cert, key)):
             if not path.is_file():
-                raise SettingsError(f"The MQTT client file {path} does not exist.")
+                raise SettingsError(f"The {self.server} client file {path} does not exist.")
         try:
             # A key that asks for a pass phrase fails instead of waiting at a terminal.
             context.load_cert_chain(cert, key, password="")
         except (OSError, ValueError) as error:
             raise SettingsError(
-                f"The MQTT client certificate {cert} or its key {key or cert} cannot be used: "
-                f"{_why(error)}.",
+                f"The {self.server} client certificate {cert} or its key {key or cert} cannot be "
+                f"used: {_why(error)}.",
                 "Both in PEM form, the key without a pass phrase and matching the certificate.",
             ) from error
         return context
