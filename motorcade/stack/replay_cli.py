@@ -18,6 +18,7 @@ from motorcade.stack.processes import MODULES
 from motorcade.stack.replay.options import MODELS, ReplayOptions
 from motorcade.stack.settings import StackSettings
 from motorcade.stack.shared_options import Broker, State, folder_of, require_writable
+from motorcade.stack.state import StateFolder
 
 if TYPE_CHECKING:
     from motorcade.stack.replay.result import Result
@@ -97,10 +98,6 @@ def cmapss(
 
 
 def _run(options: ReplayOptions, stack: StackOptions) -> int:
-    from motorcade.stack.replay import page
-    from motorcade.stack.replay.run import CmapssReplay
-    from motorcade.stack.state import StateFolder
-
     # A closed terminal or a SIGTERM ends it as Ctrl-C does: everything stopped, nothing left.
     for sign in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(sign, signal.default_int_handler)
@@ -108,11 +105,16 @@ def _run(options: ReplayOptions, stack: StackOptions) -> int:
     console = Console()
     folder = StateFolder(stack.state)
     ran = folder.load() is not None
-    kept = False
-    replay = CmapssReplay(options, stack, console)
+    started = kept = False
     try:
+        # It takes seconds, in which Ctrl-C may come.
+        from motorcade.stack.replay import page
+        from motorcade.stack.replay.run import CmapssReplay
+
+        replay = CmapssReplay(options, stack, console)
         if not ran:
             show.fetch(console, needed_archives(stack), StackSettings())
+        started = not ran
         result = replay.run()
         console.print()
         console.print(_table(result))
@@ -129,7 +131,7 @@ def _run(options: ReplayOptions, stack: StackOptions) -> int:
         console.print("Interrupted: nothing was judged.")
         return 130
     finally:
-        if not ran and not kept:  # the stack of someone else goes on
+        if started and not kept:  # the stack of someone else goes on
             with console.status("Stopping: our processes drain, then the servers …"):
                 bringup.stop(folder)
             console.print("Stopped; nothing is left running.")

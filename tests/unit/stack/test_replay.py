@@ -1,10 +1,12 @@
 """A benchmark's arithmetic, and the order of its models, which the truth does not decide."""
 
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from motorcade.fleet.arrays import Floats
 from motorcade.fleet.errors import MotorcadeError, SettingsError
@@ -12,11 +14,14 @@ from motorcade.ml.models.base import FitOptions
 from motorcade.ml.models.catalogue import architecture
 from motorcade.ml.training.lives import Candidate, Judged
 from motorcade.ml.windows import WindowSpec
+from motorcade.stack import bringup, show
 from motorcade.stack.replay import page
 from motorcade.stack.replay.judge import capped, phm08, rmse
 from motorcade.stack.replay.learning import Told
 from motorcade.stack.replay.options import ReplayOptions
 from motorcade.stack.replay.result import Result, result_of
+from motorcade.stack.replay.run import CmapssReplay
+from motorcade.stack.replay_cli import app
 
 
 def test_rmse_is_the_root_of_the_mean_square() -> None:
@@ -110,3 +115,23 @@ def test_what_cannot_be_done_is_said_before_anything_starts(
 ) -> None:
     with pytest.raises(SettingsError, match=problem):
         ReplayOptions(Path(), **changed)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("when", "stopped"), [("__init__", False), ("run", True)])
+def test_ctrl_c_says_that_nothing_was_judged_and_stops_what_was_started(
+    when: str, stopped: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    stops: list[Path] = []
+    monkeypatch.setattr(CmapssReplay, "__init__", lambda *_: None)
+    monkeypatch.setattr(CmapssReplay, when, interrupt)
+    monkeypatch.setattr(bringup, "stop", lambda folder: stops.append(folder.path))
+    monkeypatch.setattr(show, "fetch", lambda *_: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    state = tmp_path / "state"
+    done = CliRunner().invoke(app, ["cmapss", f"--folder={tmp_path}", f"--state={state}"])
+    assert done.exit_code == 130
+    assert "Interrupted: nothing was judged." in done.output
+    assert stops == ([state] if stopped else [])
