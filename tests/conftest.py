@@ -1,6 +1,27 @@
-"""What the whole suite shares: how many moments the chaos tests kill at."""
+"""What the suite shares: which files go first, and how many moments the chaos tests kill at."""
+
+from pathlib import Path
 
 import pytest
+
+#: The files that take longest, and those with the shortest waits between them: where several
+#: workers share the files, no worker may be left alone with one of these at the end, and those that
+#: fill the cores shall not all run at once.
+FIRST = (
+    "integration/test_scenarios.py",
+    "e2e/test_demo.py",
+    "integration/test_dispatch.py",
+    "integration/test_load_external.py",
+    "integration/test_chaos.py",
+    "e2e/test_load.py",
+    "integration/test_stack_lifecycle.py",
+    "integration/test_score.py",
+    "e2e/test_readme.py",
+    "integration/test_notebooks.py",
+    "e2e/test_clusters.py",
+    "integration/test_retraining.py",
+    "integration/test_refine.py",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -10,6 +31,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=2,
         help="seeded moments at which each chaos test kills a process (2; in full: 20)",
     )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let the workers of a shared run take the longest files first."""
+    if not hasattr(config, "workerinput"):
+        return
+    places = {Path(__file__).parent / name: place for place, name in enumerate(FIRST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture
