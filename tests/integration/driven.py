@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from motorcade.fleet.avro import TELEMETRY_SUBJECT
 from motorcade.fleet.catalogue import load_catalogue
 from motorcade.fleet.clock import RunClock
 from motorcade.fleet.settings import ProcessSettings
@@ -11,6 +12,7 @@ from motorcade.fleet.source import source_header
 from motorcade.fleet.telemetry import TelemetryAvro, TelemetryColumns
 from motorcade.fleet.topics import PARTITIONS, TELEMETRY, partition_of
 from motorcade.runtime.kafka import producer, started
+from motorcade.runtime.registry import schema_id
 from motorcade.simulator.block import FleetBlock
 from motorcade.simulator.population import FleetPlan, plan_faults
 from motorcade.simulator.wear import WearKind
@@ -59,6 +61,16 @@ class DrivenFleet:
         return TelemetryColumns(*(np.concatenate([getattr(p, f) for p in parts]) for f in fields))
 
 
+def command_environment(settings: ProcessSettings) -> dict[str, str]:
+    """Where a command finds Kafka, the registry and the data folder, and no stack."""
+    return {
+        "MOTORCADE_KAFKA": settings.kafka,
+        "MOTORCADE_REGISTRY_URL": settings.registry_url,
+        "MOTORCADE_DATA_DIR": str(settings.data_dir),
+        "MOTORCADE_STATE": str(settings.data_dir / "no-stack"),
+    }
+
+
 class TelemetryWriter:
     """Appends to `telemetry`, keyed and with source headers as refine does."""
 
@@ -66,6 +78,15 @@ class TelemetryWriter:
         self._settings = settings
         self._codec = codec
         self._next = [0] * PARTITIONS
+
+    @classmethod
+    async def registered(cls, settings: ProcessSettings) -> "TelemetryWriter":
+        """One that writes the cars' own signals under their schema in the registry."""
+        catalogue = load_catalogue()
+        return cls(
+            settings,
+            TelemetryAvro(catalogue, await schema_id(settings, catalogue, TELEMETRY_SUBJECT)),
+        )
 
     async def write(self, columns: TelemetryColumns) -> None:
         """Append all rows; returns when they are acknowledged."""

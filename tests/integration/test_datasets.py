@@ -29,6 +29,8 @@ from motorcade.runtime.registry import schema_id
 from motorcade.stack.commands import app
 from motorcade.stack.topics import create
 
+from .driven import command_environment
+
 CATALOGUE = load_catalogue()
 CARS, ROWS = 12, 600
 
@@ -189,23 +191,18 @@ async def test_what_cannot_be_recorded_or_opened_is_said_at_once(
 
 
 async def test_the_command_records_lists_shows_and_verifies(
-    settings: ProcessSettings, codec: TelemetryAvro, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    settings: ProcessSettings, codec: TelemetryAvro
 ) -> None:
     began = now_ms()
     while now_ms() <= began:  # what came before is no part of it
         pass
     since = datetime.fromtimestamp((began + 1) / 1000, UTC).isoformat()
     await write(settings, TELEMETRY, 0, codec.encode(rows(0, ROWS)))
-    for name, value in {
-        "MOTORCADE_KAFKA": settings.kafka,
-        "MOTORCADE_REGISTRY_URL": settings.registry_url,
-        "MOTORCADE_DATA_DIR": str(settings.data_dir),
-        "MOTORCADE_STATE": str(tmp_path / "state"),
-    }.items():
-        monkeypatch.setenv(name, value)
 
     def run(*words: str) -> str:
-        done = CliRunner().invoke(app, ["dataset", *words], catch_exceptions=False)
+        done = CliRunner(env=command_environment(settings)).invoke(
+            app, ["dataset", *words], catch_exceptions=False
+        )
         assert done.exit_code == 0, done.output
         return done.stdout
 

@@ -5,7 +5,6 @@ What the figures are is proven by tests/unit/ml; here the parts are joined.
 
 import asyncio
 import json
-import os
 import subprocess
 import sys
 import time
@@ -15,24 +14,19 @@ from typing import Any
 import pytest
 
 from motorcade.fleet import messages
-from motorcade.fleet.avro import TELEMETRY_SUBJECT
-from motorcade.fleet.catalogue import load_catalogue
 from motorcade.fleet.messages import DiagnosticTroubleCode, ModelSlot
 from motorcade.fleet.settings import ProcessSettings
-from motorcade.fleet.telemetry import TelemetryAvro
 from motorcade.fleet.topics import DTC, partition_of
 from motorcade.ml.announce import empty, live
 from motorcade.ml.reading.recording import record_dataset
 from motorcade.ml.store import COMPARISON
 from motorcade.ml.training.run import Request, Trained, train
 from motorcade.runtime.kafka import producer, started
-from motorcade.runtime.registry import schema_id
 from motorcade.simulator.wear import CODES, WearKind
 
-from .driven import EVENT_START_MS, DrivenFleet, TelemetryWriter
+from .driven import EVENT_START_MS, DrivenFleet, TelemetryWriter, command_environment
 from .servers import run_async
 
-CATALOGUE = load_catalogue()
 HOUR_MS = 3_600_000
 DATASET = "worn"
 KIND = WearKind.TIRE_LEAK
@@ -48,10 +42,9 @@ async def settings(
         registry_url=registry_schemas,
         data_dir=tmp_path_factory.mktemp("evaluate"),
     )
-    codec = TelemetryAvro(CATALOGUE, await schema_id(settings, CATALOGUE, TELEMETRY_SUBJECT))
     fleet = DrivenFleet(seed=77, cars=60)
     before = time.time_ns() // 1_000_000
-    writer = TelemetryWriter(settings, codec)
+    writer = await TelemetryWriter.registered(settings)
     await writer.write(fleet.drive(40))
     fleet.begin_wear(24, [KIND])
     await writer.write(fleet.drive(65))
@@ -79,16 +72,9 @@ def trained(settings: ProcessSettings) -> dict[str, Trained]:
 
 
 def evaluate(settings: ProcessSettings, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = {
-        "PATH": os.environ["PATH"],
-        "MOTORCADE_KAFKA": settings.kafka,
-        "MOTORCADE_REGISTRY_URL": settings.registry_url,
-        "MOTORCADE_DATA_DIR": str(settings.data_dir),
-        "MOTORCADE_STATE": str(settings.data_dir / "no-stack"),
-    }
     return subprocess.run(
         [sys.executable, "-m", "motorcade.stack.cli", "evaluate", *words],
-        env=environment,
+        env=command_environment(settings),
         capture_output=True,
         text=True,
         check=False,

@@ -18,21 +18,16 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from motorcade.fleet.avro import TELEMETRY_SUBJECT
-from motorcade.fleet.catalogue import load_catalogue
 from motorcade.fleet.settings import ProcessSettings
-from motorcade.fleet.telemetry import TelemetryAvro
 from motorcade.ml.announce import live
 from motorcade.ml.reading.recording import record_dataset
 from motorcade.ml.store import Manifest
 from motorcade.ml.training.run import Request, train
-from motorcade.runtime.registry import schema_id
 from motorcade.stack.commands import app
 
-from .driven import DrivenFleet, TelemetryWriter
+from .driven import DrivenFleet, TelemetryWriter, command_environment
 from .servers import run_async
 
-CATALOGUE = load_catalogue()
 EPOCHS = 14
 
 
@@ -45,13 +40,7 @@ class Place:
 
     @property
     def environment(self) -> dict[str, str]:
-        settings = self.settings
-        return {
-            "MOTORCADE_KAFKA": settings.kafka,
-            "MOTORCADE_REGISTRY_URL": settings.registry_url,
-            "MOTORCADE_DATA_DIR": str(settings.data_dir),
-            "MOTORCADE_STATE": str(settings.data_dir / "no-stack"),
-        }
+        return command_environment(self.settings)
 
     def command(self, *words: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -72,9 +61,9 @@ async def place(
         registry_url=registry_schemas,
         data_dir=tmp_path_factory.mktemp("training"),
     )
-    codec = TelemetryAvro(CATALOGUE, await schema_id(settings, CATALOGUE, TELEMETRY_SUBJECT))
     before = time.time_ns() // 1_000_000
-    await TelemetryWriter(settings, codec).write(DrivenFleet(seed=21, cars=40).drive(60))
+    writer = await TelemetryWriter.registered(settings)
+    await writer.write(DrivenFleet(seed=21, cars=40).drive(60))
     await _in_thread(record_dataset, settings, "drive-1", since_ms=before)
     return Place(settings, "drive-1")
 
@@ -181,7 +170,7 @@ def test_the_champion_in_mlflow_is_who_was_promoted_or_gone_back_to(place: Place
         (("promote", "autoencoder:2"), ("autoencoder", 2)),
         (("rollback",), ("pca", 1)),
     ):
-        done = CliRunner().invoke(app, ["models", *words], env=place.environment)
+        done = CliRunner(env=place.environment).invoke(app, ["models", *words])
         assert done.exit_code == 0, done.output
         assert "Warning" not in done.output
         assert champion_in_mlflow(place) == [champion]
@@ -190,7 +179,7 @@ def test_the_champion_in_mlflow_is_who_was_promoted_or_gone_back_to(place: Place
 def test_a_promotion_needs_no_mlflow_and_says_so(place: Place) -> None:
     database = place.settings.data_dir / "mlflow" / "mlflow.db"
     database.write_bytes(b"no database" * 1000)
-    done = CliRunner().invoke(app, ["models", "promote", "autoencoder:1"], env=place.environment)
+    done = CliRunner(env=place.environment).invoke(app, ["models", "promote", "autoencoder:1"])
     assert done.exit_code == 0, done.output
     assert "Warning: MLflow's alias champion does not stand at autoencoder:1" in done.output
     standing = run_async(live(place.settings))
