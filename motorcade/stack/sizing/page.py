@@ -81,7 +81,7 @@ page differs. The arithmetic is `model.py`, the measured costs are `costs.yaml`,
 `--prices` take other figures.
 
 Nothing of this size was run: the costs were measured on {costs.machine}, and are taken to grow
-linearly with messages and cars; `python bench/growth.py` shows how far that holds on one machine.
+linearly with messages and cars; `motorcade bench growth` shows how far that holds on one machine.
 
 ## One sample every {base.interval_s:g} s, JSON, QoS {base.qos}, TLS
 
