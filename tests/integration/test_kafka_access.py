@@ -141,7 +141,7 @@ async def test_why_kafka_lets_nobody_in_is_said_at_once(theirs: GuardedKafka, ca
             await topics.create(settings.kafka, [Topic("never", 1)], access=access)
         with pytest.raises(MotorcadeError, match=words), range_client(settings):
             pass
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15
 
 
 async def test_a_login_without_rights_is_told_so_and_for_what(
