@@ -66,7 +66,7 @@ def processes_of(folder: Path) -> list[str]:
     found = []
     for process in psutil.process_iter(["cmdline", "pid"]):
         words = process.info["cmdline"] or []
-        if any(str(folder) in word for word in words) and "pytest" not in " ".join(words):
+        if any(str(folder) in word for word in words):
             found.append(" ".join(words))
     return found
 
@@ -115,33 +115,21 @@ def test_servers_may_open_every_file_they_are_allowed_to(running: StateFolder) -
     assert soft == hard
 
 
-def test_down_leaves_no_process_and_no_folder_and_kept_data_is_taken_up_again(
-    stack_settings: StackSettings, tmp_path: Path
+def test_down_leaves_no_process_and_kept_data_is_taken_up_until_a_killed_supervisor_takes_all(
+    running: StateFolder, stack_settings: StackSettings
 ) -> None:
-    folder = start(tmp_path / "state", stack_settings)
-    before = pids(folder)
-    first = folder.require()
+    before = pids(running)
+    first = running.require()
     assert len(before) == 4
-    assert motorcade("down", "--keep-data", "--state", str(folder.path)).returncode == 0
+    assert motorcade("down", "--keep-data", "--state", str(running.path)).returncode == 0
     assert not any(alive(pid) for pid in before.values())
-    assert [entry.name for entry in folder.path.iterdir()] == ["data"]
+    assert [entry.name for entry in running.path.iterdir()] == ["data"]
 
-    folder = start(tmp_path / "state", stack_settings)
-    again = pids(folder)
+    folder = start(running.path, stack_settings)
     assert folder.require().kafka != first.kafka
-    assert motorcade("down", "--state", str(folder.path)).returncode == 0
-    assert not any(alive(pid) for pid in again.values())
-    assert not folder.path.exists()
-    assert not folder.keeper.socket.exists()
-
-
-def test_a_killed_supervisor_takes_everything_with_it_and_up_cleans_the_rest(
-    stack_settings: StackSettings, tmp_path: Path
-) -> None:
-    folder = start(tmp_path / "state", stack_settings)
-    before = pids(folder)
-    os.kill(before["supervisord"], signal.SIGKILL)
-    until(lambda: not any(alive(pid) for pid in before.values()))
+    again = pids(folder)
+    os.kill(again["supervisord"], signal.SIGKILL)
+    until(lambda: not any(alive(pid) for pid in again.values()))
     assert folder.stale
     said = motorcade("status", "--state", str(folder.path))
     assert said.returncode == 1
@@ -296,6 +284,7 @@ def test_up_starts_every_process_of_ours_and_down_ends_them(tmp_path: Path) -> N
     assert down.returncode == 0, down.stderr
     assert not any(alive(pid) for pid in before.values())
     assert not folder.path.exists()
+    assert not folder.keeper.socket.exists()
 
 
 async def test_the_stack_carries_a_message_on_artemis_where_mosquitto_is_missing(
