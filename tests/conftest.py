@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-#: The files that take longest, and those with the shortest waits between them: where several
-#: workers share the files, no worker may be left alone with one of these at the end, and those that
-#: fill the cores shall not all run at once.
+#: The files that take longest; whatever is not named comes after them. Where several workers share
+#: the files, none may be left alone with one of these at the end. Those that fill the cores and
+#: those that mostly wait take turns.
 FIRST = (
     "integration/test_scenarios.py",
     "e2e/test_demo.py",

@@ -221,13 +221,17 @@ async def test_killed_at_random_under_load_it_repeats_and_loses_nothing(
     await bench.check_one_prediction_each()
 
 
-async def _write_on(bench: Bench) -> None:
-    """Cars go on driving, until cancelled between two messages."""
+async def _write_on(bench: Bench, pace_s: float = 0.1) -> None:
+    """Cars go on driving, until cancelled between two messages.
+
+    Without a pace the cars would take the cores from the scorer that starts.
+    """
     stop = False
     while not stop:
         write = asyncio.ensure_future(bench.writer.write(bench.fleet.drive(1)))
         try:
             await asyncio.shield(write)
+            await asyncio.sleep(pace_s)
         except asyncio.CancelledError:
             stop = True
             await write
