@@ -175,7 +175,9 @@ def _next_steps(options: ReplayOptions, ran: bool, console: Console) -> None:
     else:
         lines.append(("keep every figure", "--json FILE, --report FILE.html"))
     if options.keep or ran:
-        lines.append(("the champion, live, and the others", "motorcade models list"))
+        lines.append(
+            ("who is live, and who was", "motorcade models list, motorcade models rollback")
+        )
         lines.append(("what they learnt from", "motorcade dataset list"))
     console.print("\nNext:")
     for what, how in lines:
