@@ -126,7 +126,7 @@ async def test_rush_hour_adds_cars_and_takes_them_away(stack: StateFolder) -> No
 async def test_every_car_of_a_reconnect_storm_comes_back_with_what_it_measured(
     stack: StateFolder,
 ) -> None:
-    finished = await play("reconnect-storm", stack, "stages.0.seconds=14s", "events.0.at=hold+2s")
+    finished = await play("reconnect-storm", stack, "stages.0.seconds=20s", "events.0.at=hold+2s")
     fleet = finished.verdict.fleet
     assert fleet.disconnects == CARS
     assert fleet.connects >= 2 * CARS
@@ -197,7 +197,7 @@ async def test_a_killed_bridge_loses_nothing(stack: StateFolder) -> None:
     finished = await play(
         "bridge-loss",
         stack,
-        "stages.0.seconds=16s",
+        "stages.0.seconds=22s",
         "events.0.at=hold+2s",
         "events.0.seconds=2s",
     )
