@@ -51,6 +51,10 @@ LOOK_BACK = 10
 GOALS = {"autoencoder": 1_000_000, "LSTM 32-16, look-back 10": 100_000}
 ADDED_MS = 50
 _WRITE_EVERY_S = 0.02
+#: Messages of one write: about 40 a partition, far from a full batch.
+_MOST_AT_ONCE = 500
+#: Seconds after which predictions that did not come are given up.
+_PATIENCE_S = 60.0
 _CARS = 10_000
 
 
@@ -211,7 +215,8 @@ async def fill(settings: ProcessSettings, rate: float, seconds: float) -> int:
     async with started(producer(settings), settings) as client:
         began = time.monotonic()
         while (elapsed := time.monotonic() - began) < seconds:
-            due = int(elapsed * rate)
+            # A batch has bounds: what is late after a pause of this process goes out in several.
+            due = min(int(elapsed * rate), sent + _MOST_AT_ONCE)
             cars = np.arange(sent, due) % _CARS
             if len(cars):
                 values = codec.encode(telemetry(cars, due, time.time_ns() // 1_000_000))
@@ -221,7 +226,10 @@ async def fill(settings: ProcessSettings, rate: float, seconds: float) -> int:
                     builder = lanes.setdefault(lane, client.create_batch())
                     header = source_header(lane, offsets[lane])
                     offsets[lane] += 1
-                    builder.append(timestamp=None, key=VINS[car], value=value, headers=[header])
+                    taken = builder.append(
+                        timestamp=None, key=VINS[car], value=value, headers=[header]
+                    )
+                    assert taken is not None, "a batch holds what is due at once"
                 await asyncio.gather(
                     *[
                         await client.send_batch(builder, topics.TELEMETRY, partition=lane)
@@ -262,7 +270,10 @@ async def live(running: Any, rate: float, seconds: float) -> dict[str, float]:
     warm = await fill(settings, rate, 3.0)
     before, done = cpu_of(process.pid), process.done()
     count = await fill(settings, rate, seconds)
-    while process.done() - done < count:
+    deadline = time.monotonic() + _PATIENCE_S
+    while (predicted := process.done() - done) < count:
+        if time.monotonic() > deadline:
+            raise SystemExit(f"only {predicted:,.0f} of {count:,} messages were predicted")
         await asyncio.sleep(0.05)
     used = (cpu_of(process.pid) - before) / count * 1e6
     process.stop()
