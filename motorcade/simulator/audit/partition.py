@@ -96,8 +96,15 @@ class Part:
 
 @dataclass
 class PartitionAccount:
-    """Takes a partition's batches: all of the quarantine first, then raw, refined, predictions."""
+    """Takes a partition's batches: all of the quarantine first, then raw, refined, predictions.
 
+    Attributes:
+        first_boot: of this run's cars. A broker that is killed may deliver once more what it had
+            saved of an earlier run: refine knows it as a repeat, though its first copy lies before
+            the run. It is no repeat, no reorder and no loss of this run.
+    """
+
+    first_boot: int = 0
     counts: Counts = field(default_factory=Counts)
     rules: Counter[str] = field(default_factory=Counter)
     unidentified: Counter[bytes] = field(default_factory=Counter)
@@ -151,7 +158,9 @@ class PartitionAccount:
         session = self._identities.sessions(car, boot)
         slot = self._identities.slots_of(session, seq)
         repeat = self._arrive(slot, batch.digest[rows], batch.due[rows])
-        behind = self._raw_order.behind(car[~repeat], boot[~repeat], seq[~repeat])
+        earlier = boot < self.first_boot
+        fresh = ~(repeat | earlier)
+        behind = self._raw_order.behind(car[fresh], boot[fresh], seq[fresh])
         if not everything:
             lost = np.flatnonzero(~known).tolist()
             self.unidentified.update(batch.vin[row] for row in lost)
@@ -161,7 +170,7 @@ class PartitionAccount:
         slots = np.full(n, _NO_SLOT, dtype=np.int32)
         slots[rows] = slot
         samples = np.where(in_quarantine, np.uint8(_IN_QUARANTINE), np.uint8(0))
-        samples[rows[repeat]] |= _REPEAT
+        samples[rows[repeat | earlier]] |= _REPEAT
         self._places.append(batch.place)
         self._slots.append(slots)
         self._samples.append(samples)
@@ -172,6 +181,7 @@ class PartitionAccount:
         self.counts.raw_reordered += int(behind.sum())
         # What a broken rule quarantined may hold any due time; it measures nothing.
         timed = (batch.due > 0) & ~in_quarantine
+        timed[rows[earlier]] = False
         record(self._kafka, (batch.ingested - batch.due)[timed])
 
     def refined(self, batch: RefinedBatch) -> None:

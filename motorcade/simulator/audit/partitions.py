@@ -41,6 +41,7 @@ class Plan:
 
     raw: the topic that holds what cars sent. schemas: None where nothing derives from it.
     foreign: where somebody else's payloads hold their identity; None for our own.
+    first_boot: see `PartitionAccount`.
     """
 
     settings: ProcessSettings
@@ -48,6 +49,7 @@ class Plan:
     since: Since
     schemas: Schemas | None = None
     foreign: Places | None = None
+    first_boot: int = 0
 
 
 async def account(
@@ -108,7 +110,7 @@ def _work(plan: Plan, partition: int) -> Part:
 
 async def _account(plan: Plan, partition: int, on_read: OnRead) -> Part:
     reader = PartitionReader(plan.settings, partition, plan.since, on_read)
-    account = PartitionAccount()
+    account = PartitionAccount(first_boot=plan.first_boot)
     if plan.schemas is not None:
         async for quarantined in reader.quarantined():
             account.quarantined(quarantined)

@@ -22,7 +22,7 @@ class Accounts:
         excused: of these, what the broker's declared durability and an event of the run explain.
         lost: of these, the rest.
         sent_missing: sent, acknowledged or not, and not in raw.
-        others: in raw, but sent by no car of this run.
+        others: in raw, but sent by no car of this run; perhaps once more, of an earlier one.
         raw_records, raw: samples in `telemetry.raw`, and distinct identities among them.
         raw_repeats: exact repeats. raw_reordered: behind a newer message of their car.
         raw_unidentified: without a readable identity.

@@ -148,7 +148,8 @@ async def audit(
     problems = problems_of(run_dir)
     run = _read(run_dir / "run.json", _Run)
     qos = run.qos
-    told = await _told(settings, run_dir, extent, on_read)
+    first_boot = min((boot for _, boot in account.boots), default=0) if extent.since else 0
+    told = await _told(settings, run_dir, extent, first_boot, on_read)
     fleet = _fleet(account, surroundings)
     delivery = await _delivery(settings, account, told.parts, surroundings.excuses, qos)
     usage = [
@@ -197,7 +198,9 @@ def generator_problems(account: ledger.Account, workers: int) -> Iterator[str]:
         yield f"the ledger of worker {worker} is not its last: cars still ran"
 
 
-async def _told(settings: ProcessSettings, run_dir: Path, extent: Extent, on_read: OnRead) -> _Told:
+async def _told(
+    settings: ProcessSettings, run_dir: Path, extent: Extent, first_boot: int, on_read: OnRead
+) -> _Told:
     if extent.scope is Scope.CARS:
         return _Told()
     derived = extent.scope is Scope.PIPELINE
@@ -213,7 +216,8 @@ async def _told(settings: ProcessSettings, run_dir: Path, extent: Extent, on_rea
     ends = await read.ends(settings, names)
     records = sum(end - extent.since.get(tp, 0) for tp, end in ends.items())
     numbers = sorted(number for topic, number in ends if topic == extent.raw)
-    plan = partitions.Plan(settings, extent.raw, extent.since, schemas, extent.places)
+    first_boot = 0 if extent.places else first_boot  # only our own payloads hold a car's boot
+    plan = partitions.Plan(settings, extent.raw, extent.since, schemas, extent.places, first_boot)
     parts = await partitions.account(plan, numbers, records, on_read)
     if not derived:
         return _Told(parts)

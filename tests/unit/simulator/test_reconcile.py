@@ -67,12 +67,12 @@ class Run:
         )
         self.predictions = PredictionBatch(np.arange(n), np.ones(n), due.copy(), due + 5)
 
-    def account(self, cuts: list[int] | None = None) -> Accounts:
-        part = self.part(cuts)
+    def account(self, cuts: list[int] | None = None, first_boot: int = 0) -> Accounts:
+        part = self.part(cuts, first_boot)
         return reconcile(deliver(self.claims, [part.seen], part.unidentified), [part])
 
-    def part(self, cuts: list[int] | None = None) -> Part:
-        account = PartitionAccount()
+    def part(self, cuts: list[int] | None = None, first_boot: int = 0) -> Part:
+        account = PartitionAccount(first_boot=first_boot)
         for take, batch in (
             (account.quarantined, self.quarantined),
             (account.raw, self.raw),
@@ -338,6 +338,25 @@ def test_a_hundred_thousand_boots_keep_their_identities_apart() -> None:
     ]
     accounts = reconcile(deliver(claims, [part.seen], Counter()), [part])
     assert (accounts.raw, accounts.acknowledged_missing, accounts.unaccounted) == (n, 0, n)
+
+
+def test_what_a_broker_delivers_once_more_of_an_earlier_run_is_judged_by_that_run() -> None:
+    run = Run(3)
+    n, last = len(run.raw.place), run.raw.place[-1]
+    old = replace(rows(run.raw, [0, 1]), place=last + np.array([1, 2]) * MAX_SAMPLES)
+    old.boot[:] = BOOT - 500
+    run.raw = RawBatch(
+        **{
+            name: [*value, *more] if isinstance(value, list) else np.concatenate([value, more])
+            for (name, value), more in zip(vars(run.raw).items(), vars(old).values(), strict=True)
+        }
+    )
+    unknown = run.account()
+    assert (unknown.raw_reordered, unknown.unaccounted, unknown.others) == (2, 2, 2)
+    accounts = run.account(first_boot=BOOT)
+    assert clean(accounts)
+    assert (accounts.raw_reordered, accounts.others, accounts.raw) == (0, 2, n + 2)
+    assert (accounts.refined, accounts.acknowledged) == (n, n)
 
 
 def test_partitions_add_up() -> None:
