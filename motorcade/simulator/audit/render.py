@@ -42,7 +42,9 @@ def account_rows(verdict: Verdict) -> list[tuple[str, int | None, str]]:
     notes = f"{a.raw_repeats:,} exact repeats, {a.raw_reordered:,} behind a newer one"
     notes += _some(" ({:,} refused for now by the broker and sent again)", a.raw_overtaken)
     notes += _some(", {:,} without identity", a.raw_unidentified)
-    rows.append(("in telemetry.raw", a.raw, notes + _some(", {:,} of other cars or runs", a.others)))
+    rows.append(
+        ("in telemetry.raw", a.raw, notes + _some(", {:,} of other cars or runs", a.others))
+    )
     if verdict.qos:
         named = "; ".join(verdict.lost_examples[:3])
         rows.append(("lost", a.lost, named))
