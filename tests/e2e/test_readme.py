@@ -115,8 +115,8 @@ def test_every_command_of_the_readme_runs(state: Path, tmp_path: Path) -> None:
     for command in [one for one in wanted if one.startswith("scripts/run generate ")] + learning:
         must_run(command)
     must_run("scripts/run models list")
-    must_run("scripts/run drift --json drift.json", DRIFT)
     asyncio.run(drive(StateFolder(state)))
+    must_run("scripts/run drift --json drift.json", DRIFT)
     must_run("scripts/run status")
     must_run("scripts/run twin show VIN")
     must_run("scripts/run dlq list")

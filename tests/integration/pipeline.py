@@ -208,7 +208,7 @@ class Watermark:
         begin = source and self._ends.get(TopicPartition(topics.RAW, source.partition))
         return source is not None and begin is not None and source.offset < begin
 
-    async def until_count(self, topic: str, count: int, timeout_s: float = 60) -> list[Record]:
+    async def until_count(self, topic: str, count: int, timeout_s: float = 150) -> list[Record]:
         """Wait until so many records came."""
         deadline = time.monotonic() + timeout_s
         while True:

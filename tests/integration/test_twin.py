@@ -161,7 +161,7 @@ async def test_killed_between_sql_and_kafka_the_twin_equals_one_rebuilt(
     settings: twin.Settings, codecs: tuple[TelemetryAvro, PredictionAvro], process: Process
 ) -> None:
     fleet = Fleet(settings, *codecs, seed=200)
-    await process.started("twin.before-commit:4")
+    await process.started("twin.before-commit:2")
     writing = asyncio.create_task(fleet.write(250))
     await until(lambda: not process.running, what="the failpoint's kill")
     assert process.popen is not None
