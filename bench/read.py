@@ -1,19 +1,23 @@
 """Reading a training set from Kafka: our readers against what tensorflow-io and fastavro offer.
 
-python bench/read.py BOOTSTRAP [RECORDS]
+python bench/read.py [--kafka BOOTSTRAP] [--records N]
 
 All read the same synthetic records of a topic that the benchmark makes and deletes, in one process,
 one after the other; the slow ones read fewer of them. Rates are records per second of CPU, all
-threads counted. Kafka is one that tensorflow-io can read, 3.9 or older.
+threads counted. Kafka is one that tensorflow-io can read, 3.9 or older; without --kafka one is
+started for it.
 """
 
+import argparse
 import io
 import json
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import fastavro
 import numpy as np
@@ -105,7 +109,8 @@ def timed(work: Callable[[], int]) -> tuple[int, float]:
     return rows, rows / (time.process_time() - began)
 
 
-def main(bootstrap: str, count: int) -> None:
+def compare(bootstrap: str, count: int) -> None:
+    """Fill a topic, and read it in every way."""
     settings = ProcessSettings(kafka=bootstrap)
     topic = f"bench-read-{uuid.uuid4().hex[:8]}"
     admin = AdminClient({"bootstrap.servers": bootstrap})
@@ -140,5 +145,24 @@ def main(bootstrap: str, count: int) -> None:
         admin.delete_topics([topic])[topic].result(20)
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="motorcade bench read",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--kafka", metavar="BOOTSTRAP", help="where it is; else one is started")
+    parser.add_argument("--records", type=int, default=400_000, help="(400000)")
+    options = parser.parse_args()
+    if options.kafka:
+        compare(options.kafka, options.records)
+        return
+    sys.path.insert(0, str(Path(__file__).parent))
+    from pipeline.running import stack
+
+    with tempfile.TemporaryDirectory() as folder, stack(Path(folder) / "state", {}) as running:
+        compare(running.settings.kafka, options.records)
+
+
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 400_000)
+    main()
