@@ -206,11 +206,16 @@ def whole_step() -> dict[str, float]:
     return found
 
 
-async def fill(settings: ProcessSettings, rate: float, seconds: float) -> int:
-    """Write telemetry as refine does, at a steady rate; returns how many."""
+async def fill(
+    settings: ProcessSettings, rate: float, seconds: float, offsets: list[int]
+) -> int:
+    """Write telemetry as refine does, at a steady rate; returns how many.
+
+    offsets is where the next message of each partition stands in telemetry.raw, as its header
+    says, and goes on: the scorer takes an offset that it has seen for a repeat.
+    """
     codec = TelemetryAvro(CATALOGUE, await schema_id(settings, CATALOGUE, TELEMETRY_SUBJECT))
     partition = np.array([topics.partition_of(vin) for vin in VINS])
-    offsets = [0] * topics.PARTITIONS
     sent = 0
     async with started(producer(settings), settings) as client:
         began = time.monotonic()
@@ -255,6 +260,15 @@ async def added_ms(settings: ProcessSettings, skip: int) -> Any:
     )
 
 
+async def predicted(process: Any, until: float) -> None:
+    """Return once the scorer has done so many messages; SystemExit when it does not."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while (done := process.done()) < until:
+        if time.monotonic() > deadline:
+            raise SystemExit(f"only {done:,.0f} of {until:,.0f} messages were predicted")
+        await asyncio.sleep(0.05)
+
+
 async def live(running: Any, rate: float, seconds: float) -> dict[str, float]:
     """Latency that scoring adds and its CPU per message, at a steady rate on real Kafka."""
     from pipeline.running import cpu_s as cpu_of
@@ -267,14 +281,13 @@ async def live(running: Any, rate: float, seconds: float) -> dict[str, float]:
     process = running.processes["score"]
     process.start()
     await process.ready()
-    warm = await fill(settings, rate, 3.0)
-    before, done = cpu_of(process.pid), process.done()
-    count = await fill(settings, rate, seconds)
-    deadline = time.monotonic() + _PATIENCE_S
-    while (predicted := process.done() - done) < count:
-        if time.monotonic() > deadline:
-            raise SystemExit(f"only {predicted:,.0f} of {count:,} messages were predicted")
-        await asyncio.sleep(0.05)
+    offsets = [0] * topics.PARTITIONS
+    done = process.done()
+    warm = await fill(settings, rate, 3.0, offsets)
+    await predicted(process, done + warm)
+    before = cpu_of(process.pid)
+    count = await fill(settings, rate, seconds, offsets)
+    await predicted(process, done + warm + count)
     used = (cpu_of(process.pid) - before) / count * 1e6
     process.stop()
     found = await added_ms(settings, warm)

@@ -39,6 +39,8 @@ _FORBIDDEN = (
 #: a round costs by itself matters only where there is much to do, and there it holds 2,000 records.
 _PAUSE_PER_RATE = 2e-5
 MOST_PAUSE_S = 0.2
+#: How long a round waits for partitions whose records did not come with the others'.
+_STRAGGLERS_MS = 3
 
 
 def producer(settings: ProcessSettings, max_batch_bytes: int = 1 << 18) -> AIOKafkaProducer:
@@ -136,8 +138,9 @@ class Rounds:
     """Reads a consumer in rounds, and fetches nothing between them.
 
     A consumer left alone fetches a partition as soon as it has one record, and again and again:
-    many requests with a little each. Held back between rounds, one request brings all that has
-    come, and the longer the pause the less a record costs. After a round that found as much as it
+    many requests with a little each. Held back from the moment its records are taken until the
+    next round, one request brings all that has come, nothing waits in this process for a round to
+    end, and the longer the pause the less a record costs. After a round that found as much as it
     may take there is no pause: the rest is on its way while the round is worked on.
 
     Args:
@@ -164,9 +167,20 @@ class Rounds:
         """What has come since the last round; nothing if nothing comes in time."""
         client = self._client
         client.resume(*client.assignment())
-        found: dict[TopicPartition, list[Record]] = await client.getmany(
-            timeout_ms=timeout_ms, max_records=self._most
-        )
+        found: dict[TopicPartition, list[Record]] = {}
+        room = self._most
+        while more := await client.getmany(timeout_ms=timeout_ms, max_records=room):
+            # Before anything else runs: the consumer would fetch them again at once.
+            client.pause(*more)
+            found |= more
+            room -= sum(map(len, more.values()))
+            if room <= 0:
+                client.resume(*client.assignment())
+                break
+            if len(found) >= len(client.assignment()):
+                break
+            # Every broker answers by itself, and one that is waited for delays the next round.
+            timeout_ms = _STRAGGLERS_MS
         return found
 
     async def pause(self, records: int) -> None:
@@ -176,8 +190,6 @@ class Rounds:
         self._asked = now
         if records >= self._most:
             return
-        if records:
-            self._client.pause(*self._client.assignment())
         await asyncio.sleep(min(self._most_s, max(self._least_s, rate * _PAUSE_PER_RATE)))
 
 

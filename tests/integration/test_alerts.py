@@ -159,7 +159,7 @@ async def audit(
 
 @pytest.mark.parametrize(
     "failpoint",
-    ["alerts.before-produce:20", "alerts.between-outputs:20", "alerts.after-produce:20"],
+    ["alerts.before-produce:3", "alerts.between-outputs:3", "alerts.after-produce:3"],
 )
 async def test_killed_around_a_produce_no_alert_comes_twice_or_is_forgotten(
     settings: ProcessSettings,

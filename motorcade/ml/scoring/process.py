@@ -30,7 +30,7 @@ class Settings(ProcessSettings):
 
     #: Longest wait for more messages, milliseconds: it bounds what scoring adds to a message's
     #: latency. A longer one costs less CPU a message.
-    score_linger_ms: Annotated[float, Field(gt=0, le=1000)] = 60.0
+    score_linger_ms: Annotated[float, Field(gt=0, le=1000)] = 40.0
     #: Records of a partition that a new model of windows takes in before it goes live.
     score_warm_records: Annotated[int, Field(ge=0)] = 200_000
     #: A car silent for this long, by Kafka's clock, begins a new window: it bounds what is read
