@@ -206,9 +206,7 @@ def whole_step() -> dict[str, float]:
     return found
 
 
-async def fill(
-    settings: ProcessSettings, rate: float, seconds: float, offsets: list[int]
-) -> int:
+async def fill(settings: ProcessSettings, rate: float, seconds: float, offsets: list[int]) -> int:
     """Write telemetry as refine does, at a steady rate; returns how many.
 
     offsets is where the next message of each partition stands in telemetry.raw, as its header
