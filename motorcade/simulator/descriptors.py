@@ -1,6 +1,9 @@
 """File descriptors: every connected car needs one, so a fleet is divided over workers."""
 
+import fcntl
+import os
 import resource
+from pathlib import Path
 
 from motorcade.fleet.errors import SettingsError
 
@@ -20,8 +23,12 @@ def workers_for(cars: int) -> int:
     return max(1, -(-cars // min(CARS_PER_WORKER, room)))
 
 
-def raise_limit(cars: int) -> None:
-    """Raise this process's soft limit to the hard one.
+def make_room(cars: int) -> None:
+    """Raise this process's limit to the hard one, and have the kernel make its table now.
+
+    The table doubles whenever it is full, and in a process with threads whoever opens a socket then
+    waits until every CPU has been seen idle or in another process (Linux, `expand_fdtable`): under
+    a ramp that takes all CPUs a worker stood still for seconds. Called before there are threads.
 
     Raises:
         SettingsError: the hard limit is too low for this many cars; the message says what helps.
@@ -36,3 +43,5 @@ def raise_limit(cars: int) -> None:
         )
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with Path(os.devnull).open("rb") as any_file:
+        os.close(fcntl.fcntl(any_file, fcntl.F_DUPFD_CLOEXEC, cars + _OTHERS - 1))

@@ -16,7 +16,7 @@ from locust.stats import StatsEntry, bucket_response_time
 
 from motorcade.fleet.errors import MotorcadeError, SettingsError
 from motorcade.simulator import wire
-from motorcade.simulator.descriptors import raise_limit
+from motorcade.simulator.descriptors import make_room
 from motorcade.simulator.fleet_plan import plan_of
 from motorcade.simulator.loop_thread import LoopThread
 from motorcade.simulator.measures import Batch
@@ -53,7 +53,7 @@ class WorkerControl:
                 f"This is worker {self.index}, but the fleet is divided over {settings.workers}.",
                 "Set MOTORCADE_WORKER to 0 … MOTORCADE_WORKERS-1.",
             )
-        raise_limit(share(settings.cars, self.index, settings.workers))
+        make_room(share(settings.cars, self.index, settings.workers))
         self.fleet = WorkerFleet(plan_of(settings), settings, self.index)
         self._failure = ""
         #: What was amiss, each told once: the same may befall thousands of cars.

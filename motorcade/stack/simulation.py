@@ -20,7 +20,7 @@ _PREFIX = "locust-"
 MASTER = f"{_PREFIX}master"
 _WORKER = f"{_PREFIX}worker-{{}}"
 #: Workers step back for the broker, the bridge and Kafka: a ramp is as fast as these take it.
-_WORKER_NICE = 1
+_WORKER_NICE = 3
 #: Seconds until master and workers must be there: side by side on few cores, one after the other.
 _READY_S, _WORKER_READY_S = 60, 10
 #: Seconds that a stop may take, and cars that at least stop in each.

@@ -1,5 +1,8 @@
 """Source addresses: as many as the ports of one take, never more cars than they carry."""
 
+import subprocess
+import sys
+
 import pytest
 
 from motorcade.fleet.errors import SettingsError
@@ -40,3 +43,16 @@ def test_workers_are_as_few_as_descriptors_and_ramps_allow(monkeypatch: pytest.M
     assert [workers_for(cars) for cars in (1, 1000, 12_500, 12_501, 100_000)] == [1, 1, 1, 2, 8]
     limits["hard"] = 4096
     assert workers_for(100_000) == 27
+
+
+def test_a_workers_table_of_descriptors_is_made_before_its_cars_come() -> None:
+    code = "from motorcade.simulator.descriptors import make_room; make_room(9000);"
+    code += "print(next(x for x in open('/proc/self/status') if x.startswith('FDSize')))"
+    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert int(said.stdout.split()[1]) >= 9000
+
+
+def test_too_many_cars_for_one_worker_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(descriptors.resource, "getrlimit", lambda _: (1024, 4096))
+    with pytest.raises(SettingsError, match="need 10256 file descriptors, the hard limit is 4096"):
+        descriptors.make_room(10_000)
