@@ -63,10 +63,10 @@ BAD: dict[str, tuple[bytes, str, str]] = {
 
 @pytest.fixture
 async def pipeline(
-    kafka_topics: str, registry_schemas: str, own_mosquitto: BrokerServer, tmp_path: Path
+    kafka_alone: str, registry_schemas: str, own_mosquitto: BrokerServer, tmp_path: Path
 ) -> AsyncIterator[tuple[Process, Process]]:
     """Bridge and refine, running."""
-    settings = environment(kafka_topics, own_mosquitto.endpoints, registry_schemas)
+    settings = environment(kafka_alone, own_mosquitto.endpoints, registry_schemas)
     both = Process("bridge", settings, tmp_path), Process("refine", settings, tmp_path)
     await asyncio.gather(*(process.started() for process in both))
     yield both
@@ -83,8 +83,8 @@ async def publisher(own_mosquitto: BrokerServer) -> AsyncIterator[Publisher]:
 
 
 @pytest.fixture
-async def mark(kafka_topics: str) -> Watermark:
-    found = Watermark(kafka_topics)
+async def mark(kafka_alone: str) -> Watermark:
+    found = Watermark(kafka_alone)
     await found.take(topics.RAW, topics.TELEMETRY, topics.DLQ)
     return found
 

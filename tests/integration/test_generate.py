@@ -34,9 +34,9 @@ MARKED = (GENERATED_HEADER, b"1")
 
 @pytest.fixture
 async def refine(
-    kafka_topics: str, registry_schemas: str, tmp_path: Path
+    kafka_alone: str, registry_schemas: str, tmp_path: Path
 ) -> AsyncIterator[Process]:
-    process = Process("refine", environment(kafka_topics, (), registry_schemas), tmp_path)
+    process = Process("refine", environment(kafka_alone, (), registry_schemas), tmp_path)
     await process.started()
     yield process
     process.kill()
@@ -61,15 +61,15 @@ def generate(folder: Path, kafka: str, registry: str, *options: str) -> dict[str
 
 @pytest.mark.parametrize("payload", ["json", "avro"])
 async def test_a_set_is_refined_whole_and_holds_the_blocks_samples(
-    payload: str, refine: Process, kafka_topics: str, registry_schemas: str, tmp_path: Path
+    payload: str, refine: Process, kafka_alone: str, registry_schemas: str, tmp_path: Path
 ) -> None:
-    mark = Watermark(kafka_topics)
+    mark = Watermark(kafka_alone)
     await mark.take(topics.RAW, topics.TELEMETRY, topics.DLQ, topics.DTC, topics.STATUS)
     truth_file = tmp_path / "truth.json"
     seed = 2000 + len(payload)
     done = generate(
         tmp_path,
-        kafka_topics,
+        kafka_alone,
         registry_schemas,
         *("--cars", str(CARS), "--hours", str(MINUTES / 60), "--interval", "10"),
         *("--faults", str(WORN), "--wear-minutes", "5", "--seed", str(seed)),
@@ -82,7 +82,7 @@ async def test_a_set_is_refined_whole_and_holds_the_blocks_samples(
 
     refined = await mark.until_count(topics.TELEMETRY, len(raw))
     assert await mark.since(topics.DLQ) == []
-    await _equals_the_block(refined, done, kafka_topics, registry_schemas, seed)
+    await _equals_the_block(refined, done, kafka_alone, registry_schemas, seed)
 
     truth = json.loads(truth_file.read_text())
     codes = [
@@ -131,10 +131,10 @@ async def _equals_the_block(
 
 @pytest.mark.parametrize("victim", ["one process", "the command"])
 async def test_killed_it_leaves_no_process_and_says_that_the_set_is_incomplete(
-    victim: str, kafka_topics: str, tmp_path: Path
+    victim: str, kafka_alone: str, tmp_path: Path
 ) -> None:
     argv = [
-        *(sys.executable, "-m", "motorcade.stack.cli", "generate", "--kafka", kafka_topics),
+        *(sys.executable, "-m", "motorcade.stack.cli", "generate", "--kafka", kafka_alone),
         *("--state", str(tmp_path / "none"), "--cars", "40", "--days", "60"),
         *("--processes", "2", "--seed", "2100"),
     ]

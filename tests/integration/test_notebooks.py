@@ -36,11 +36,11 @@ SCALE = {
 
 @pytest.fixture(scope="module")
 async def stack(
-    kafka_topics: str, registry_schemas: str, tmp_path_factory: pytest.TempPathFactory
+    kafka_alone: str, registry_schemas: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[dict[str, str]]:
     """Kafka, the registry and refine, and what tells a process where they are."""
     folder = tmp_path_factory.mktemp("notebooks")
-    found = environment(kafka_topics, (), registry_schemas)
+    found = environment(kafka_alone, (), registry_schemas)
     refine = Process("refine", found, folder)
     await refine.started()
     yield found | {

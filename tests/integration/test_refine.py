@@ -28,18 +28,18 @@ from .pipeline import Messages, Process, Watermark, environment, until
 
 @pytest.fixture
 async def refine(
-    kafka_topics: str, registry_schemas: str, tmp_path: Path
+    kafka_alone: str, registry_schemas: str, tmp_path: Path
 ) -> AsyncIterator[Process]:
     """Refine, ready to start."""
-    process = Process("refine", environment(kafka_topics, (), registry_schemas), tmp_path)
+    process = Process("refine", environment(kafka_alone, (), registry_schemas), tmp_path)
     yield process
     if process.running:
         process.kill()
 
 
 @pytest.fixture
-async def mark(kafka_topics: str) -> Watermark:
-    found = Watermark(kafka_topics)
+async def mark(kafka_alone: str) -> Watermark:
+    found = Watermark(kafka_alone)
     await found.take(topics.RAW, topics.TELEMETRY, topics.DLQ)
     return found
 
@@ -103,15 +103,15 @@ def rules_of(letters: list[Record]) -> list[str]:
 
 
 async def test_refined_records_hold_what_the_car_sent_and_name_their_source(
-    refine: Process, kafka_topics: str, registry_schemas: str, mark: Watermark
+    refine: Process, kafka_alone: str, registry_schemas: str, mark: Watermark
 ) -> None:
     fleet = Messages(seed=101, cars=20)
     await refine.started()
     sent = [(vin, fleet.payload(i, s)) for s in (1, 2, 3) for i, vin in enumerate(fleet.vins)]
-    await put(kafka_topics, sent)
+    await put(kafka_alone, sent)
     refined, letters = await audit(mark, repeats=0)
     assert letters == []
-    settings = ProcessSettings(kafka=kafka_topics, registry_url=registry_schemas)
+    settings = ProcessSettings(kafka=kafka_alone, registry_url=registry_schemas)
     catalogue = load_catalogue()
     codec = TelemetryAvro(catalogue, await schema_id(settings, catalogue, TELEMETRY_SUBJECT))
     columns = codec.decode([record.value for record in refined])
@@ -130,14 +130,14 @@ async def test_refined_records_hold_what_the_car_sent_and_name_their_source(
 
 
 async def test_exact_repeats_are_suppressed_late_ones_pass_marked_and_conflicts_are_quarantined(
-    refine: Process, kafka_topics: str, mark: Watermark
+    refine: Process, kafka_alone: str, mark: Watermark
 ) -> None:
     fleet = Messages(seed=102, cars=1)
     vin = fleet.vins[0]
     old = Messages(seed=102, cars=1, boot=fleet.boot - 60_000)
     await refine.started()
     await put(
-        kafka_topics,
+        kafka_alone,
         [
             (vin, fleet.payload(0, 1)),
             (vin, fleet.payload(0, 3)),
@@ -160,15 +160,15 @@ async def test_exact_repeats_are_suppressed_late_ones_pass_marked_and_conflicts_
 
 
 async def test_a_repeat_is_still_known_after_a_kill(
-    refine: Process, kafka_topics: str, mark: Watermark
+    refine: Process, kafka_alone: str, mark: Watermark
 ) -> None:
     fleet = Messages(seed=103, cars=5)
     await refine.started()
     first = [(vin, fleet.payload(i, s)) for s in range(1, 21) for i, vin in enumerate(fleet.vins)]
-    await put(kafka_topics, first)
+    await put(kafka_alone, first)
     await audit(mark, repeats=0)
     refine.kill()
-    await put(kafka_topics, [*first[40:60], (fleet.vins[0], fleet.payload(0, 7, speed=2.25))])
+    await put(kafka_alone, [*first[40:60], (fleet.vins[0], fleet.payload(0, 7, speed=2.25))])
     await refine.started()
     _, letters = await audit(mark, repeats=20)
     assert rules_of(letters) == ["identity-conflict"]
@@ -217,18 +217,18 @@ async def consumed(refine: Process, mark: Watermark) -> None:
     ["refine.before-produce:3", "refine.between-outputs:3", "refine.after-produce:3"],
 )
 async def test_a_kill_at_each_failpoint_loses_nothing_and_doubles_nothing(
-    refine: Process, kafka_topics: str, mark: Watermark, failpoint: str
+    refine: Process, kafka_alone: str, mark: Watermark, failpoint: str
 ) -> None:
     fleet = Messages(seed=random.Random(failpoint).randrange(500), cars=40)
     messages = mixed(random.Random(1), fleet, 1, 30)
     refine.start(failpoint)
     chunks = [messages[start : start + 150] for start in range(0, len(messages), 150)]
     while chunks and refine.running:
-        await put(kafka_topics, chunks.pop(0))
+        await put(kafka_alone, chunks.pop(0))
         await consumed(refine, mark)  # so that every chunk is a batch of its own, or several
     await until(lambda: not refine.running, what="the failpoint's kill")
     for chunk in chunks:
-        await put(kafka_topics, chunk)
+        await put(kafka_alone, chunk)
     assert refine.popen is not None
     assert refine.popen.returncode == -9
     await refine.started()
@@ -249,9 +249,9 @@ def batch_of(fleet: Messages, codec: TelemetryAvro, car: int, first: int) -> byt
 
 @pytest.mark.parametrize("failpoint", ["", "refine.between-batches:2", "refine.between-outputs:2"])
 async def test_a_batchs_samples_each_come_to_one_record_whenever_refine_is_killed(
-    refine: Process, kafka_topics: str, registry_schemas: str, mark: Watermark, failpoint: str
+    refine: Process, kafka_alone: str, registry_schemas: str, mark: Watermark, failpoint: str
 ) -> None:
-    settings = ProcessSettings(kafka=kafka_topics, registry_url=registry_schemas)
+    settings = ProcessSettings(kafka=kafka_alone, registry_url=registry_schemas)
     catalogue = load_catalogue()
     codec = TelemetryAvro(catalogue, await schema_id(settings, catalogue, TELEMETRY_SUBJECT))
     fleet = Messages(seed=105 + len(failpoint), cars=2)
@@ -261,7 +261,7 @@ async def test_a_batchs_samples_each_come_to_one_record_whenever_refine_is_kille
         for n in range(batches)
         for car, vin in enumerate(fleet.vins)
     ]
-    await put(kafka_topics, sent)
+    await put(kafka_alone, sent)
     refine.start(failpoint)
     if failpoint:
         await until(lambda: not refine.running, what="the failpoint's kill")
@@ -291,7 +291,7 @@ async def test_a_batchs_samples_each_come_to_one_record_whenever_refine_is_kille
 
 @pytest.mark.chaos
 async def test_kills_at_seeded_moments_under_load_lose_nothing_and_double_nothing(
-    refine: Process, kafka_topics: str, mark: Watermark, moments: int
+    refine: Process, kafka_alone: str, mark: Watermark, moments: int
 ) -> None:
     rng = random.Random(11)
     fleet = Messages(seed=104, cars=100)
@@ -302,7 +302,7 @@ async def test_kills_at_seeded_moments_under_load_lose_nothing_and_double_nothin
         everything += messages
         if rng.random() < 0.8:  # otherwise the kill comes while it starts
             await refine.until_ready()
-        loading = asyncio.create_task(put(kafka_topics, messages))
+        loading = asyncio.create_task(put(kafka_alone, messages))
         await asyncio.sleep(rng.uniform(0.05, 1.0))
         refine.kill()
         refine.start()
@@ -312,13 +312,13 @@ async def test_kills_at_seeded_moments_under_load_lose_nothing_and_double_nothin
 
 
 async def test_letters_are_listed_shown_and_replayed(
-    refine: Process, kafka_topics: str, mark: Watermark
+    refine: Process, kafka_alone: str, mark: Watermark
 ) -> None:
-    settings = ProcessSettings(kafka=kafka_topics)
+    settings = ProcessSettings(kafka=kafka_alone)
     fleet = Messages(seed=105, cars=2)
     await refine.started()
     payload = fleet.payload(1, 1, turbo_pressure=2)
-    await put(kafka_topics, [(fleet.vins[0], b"?"), (fleet.vins[1], payload)])
+    await put(kafka_alone, [(fleet.vins[0], b"?"), (fleet.vins[1], payload)])
     await mark.until_count(topics.DLQ, 2)
     (newest,) = await dlq.newest(settings, 1, "unknown-field")
     assert newest.vehicle_id == fleet.vins[1]
@@ -337,11 +337,11 @@ async def test_letters_are_listed_shown_and_replayed(
 
 
 async def test_the_dlq_commands_speak_to_a_person_and_to_a_script(
-    refine: Process, kafka_topics: str, mark: Watermark, tmp_path: Path
+    refine: Process, kafka_alone: str, mark: Watermark, tmp_path: Path
 ) -> None:
     fleet = Messages(seed=106, cars=1)
     await refine.started()
-    await put(kafka_topics, [(fleet.vins[0], fleet.payload(0, 1, coolant_temp=999))])
+    await put(kafka_alone, [(fleet.vins[0], fleet.payload(0, 1, coolant_temp=999))])
     (record,) = await mark.until_count(topics.DLQ, 1)
     place = f"{record.partition}/{record.offset}"
 
@@ -351,7 +351,7 @@ async def test_the_dlq_commands_speak_to_a_person_and_to_a_script(
             *("-m", "motorcade.stack.cli", "dlq", *arguments),
             env={
                 **os.environ,
-                "MOTORCADE_KAFKA": kafka_topics,
+                "MOTORCADE_KAFKA": kafka_alone,
                 "MOTORCADE_STATE": str(tmp_path),
                 "COLUMNS": "300",
             },

@@ -269,8 +269,8 @@ async def test_find_the_limit_climbs_on_the_whole_pipeline(stack: StateFolder) -
         "limit.start_per_s=40",
         "limit.factor=2",
         "limit.most_per_s=80",
-        "limit.settle_s=1",
-        "limit.hold_s=4",
+        "limit.settle_s=3",  # as long as the interval of a car before a step
+        "limit.hold_s=5",
         # Levels of a machine that does much else meanwhile.
         "limit.service_levels.due_to_puback_p99_ms=20000",
         "limit.service_levels.due_to_kafka_p99_ms=20000",
