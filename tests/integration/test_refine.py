@@ -247,7 +247,7 @@ def batch_of(fleet: Messages, codec: TelemetryAvro, car: int, first: int) -> byt
     return b"[" + b",".join(samples) + b"]"
 
 
-@pytest.mark.parametrize("failpoint", ["", "refine.between-batches:2", "refine.between-outputs:2"])
+@pytest.mark.parametrize("failpoint", ["", "refine.between-batches:1", "refine.between-outputs:1"])
 async def test_a_batchs_samples_each_come_to_one_record_whenever_refine_is_killed(
     refine: Process, kafka_alone: str, registry_schemas: str, mark: Watermark, failpoint: str
 ) -> None:
@@ -255,7 +255,7 @@ async def test_a_batchs_samples_each_come_to_one_record_whenever_refine_is_kille
     catalogue = load_catalogue()
     codec = TelemetryAvro(catalogue, await schema_id(settings, catalogue, TELEMETRY_SUBJECT))
     fleet = Messages(seed=105 + len(failpoint), cars=2)
-    batches = 160  # of ten samples: more than one Kafka batch of telemetry for each car
+    batches = 300  # of ten samples: more than one Kafka batch of telemetry for each car
     sent = [
         (vin, batch_of(fleet, codec, car, 1 + 10 * n))
         for n in range(batches)
