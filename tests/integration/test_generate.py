@@ -33,9 +33,7 @@ MARKED = (GENERATED_HEADER, b"1")
 
 
 @pytest.fixture
-async def refine(
-    kafka_alone: str, registry_schemas: str, tmp_path: Path
-) -> AsyncIterator[Process]:
+async def refine(kafka_alone: str, registry_schemas: str, tmp_path: Path) -> AsyncIterator[Process]:
     process = Process("refine", environment(kafka_alone, (), registry_schemas), tmp_path)
     await process.started()
     yield process

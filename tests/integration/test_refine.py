@@ -27,9 +27,7 @@ from .pipeline import Messages, Process, Watermark, environment, until
 
 
 @pytest.fixture
-async def refine(
-    kafka_alone: str, registry_schemas: str, tmp_path: Path
-) -> AsyncIterator[Process]:
+async def refine(kafka_alone: str, registry_schemas: str, tmp_path: Path) -> AsyncIterator[Process]:
     """Refine, ready to start."""
     process = Process("refine", environment(kafka_alone, (), registry_schemas), tmp_path)
     yield process
