@@ -11,20 +11,16 @@ those of the stream.
 
 import argparse
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from bench.recorded_faults.inject import FAULTS
-from motorcade.fleet.alert_rules import Rule
+from bench.recorded_faults.judge import Drive, Fold, Rows, fold_of, summed_up
 from motorcade.fleet.catalogue import Catalogue, load_catalogue
 from motorcade.fleet.messages import DiagnosticTroubleCode
 from motorcade.fleet.telemetry import TelemetryColumns
-from motorcade.ml.judging.events import raised
-from motorcade.ml.judging.metrics import poisson_upper, ranking
-from motorcade.ml.judging.observe import observe
 from motorcade.ml.labels.failures import Failures
 from motorcade.ml.models.base import FitOptions, Model
 from motorcade.ml.models.catalogue import architecture
@@ -47,29 +43,6 @@ FOLDS = 4
 MINUTE = WindowSpec(rows=12, every_ms=INTERVAL_MS)
 #: So many trees are enough for so few drives.
 TREES = 60.0
-HOUR_S = 3600.0
-
-
-class Drive(NamedTuple):
-    """Recording `number` as a car's messages; a fault begins at row `onset`, or past the end."""
-
-    number: int
-    fault: str
-    columns: TelemetryColumns
-    onset: int
-
-
-class Rows:
-    """Drives one after the other, as often as iterated."""
-
-    def __init__(self, drives: list[Drive]) -> None:
-        self._drives = drives
-
-    def __iter__(self) -> Iterator[TelemetryColumns]:
-        return (drive.columns for drive in self._drives)
-
-    def __len__(self) -> int:
-        return sum(len(drive.columns) for drive in self._drives)
 
 
 def as_messages(drive: RecordedDrive, number: int, catalogue: Catalogue, fault: str = "") -> Drive:
@@ -131,65 +104,20 @@ def taught(names: list[str], catalogue: Catalogue, drives: list[Drive]) -> list[
     return [one.model for one in found]
 
 
-def judged(
-    models: list[Model], catalogue: Catalogue, drives: list[Drive]
-) -> list[dict[str, dict[str, Any]]]:
-    """For each model and each fault: alerts, scores, time driven."""
-    by_vin = {drive.columns.vin[0]: drive for drive in drives}
-    observed, said = observe(models, catalogue, Rows(drives), [], by_vin, lambda _: None)
-    found = []
-    for one in said:
-        alerts = raised(Rule(), observed.streams, one.score, one.manifest.threshold)
-        tally: dict[str, dict[str, Any]] = {}
-        for vehicle, vin in enumerate(observed.vins.tolist()):
-            drive = by_vin[vin]
-            rows = observed.streams[vehicle]
-            mine = np.flatnonzero(np.isin(rows, alerts))
-            late = mine[mine >= drive.onset]
-            row = tally.setdefault(drive.fault, {"drives": 0, "delays": [], "alerts": 0, "s": 0.0})
-            row["drives"] += 1
-            row["alerts"] += int((mine < drive.onset).sum())
-            row["s"] += min(drive.onset, len(rows)) * INTERVAL_MS / 1000
-            row.setdefault("scores", []).append(one.score[rows[drive.onset :]])
-            row.setdefault("healthy", []).append(one.score[rows[: drive.onset]])
-            if len(late):
-                row["delays"].append(float((late[0] - drive.onset) * INTERVAL_MS / 60_000))
-        found.append(tally)
-    return found
-
-
-def summed_up(model: str, folds: list[dict[str, dict[str, Any]]]) -> dict[str, Any]:
-    """What all folds say of a model."""
-    clean = [fold[""] for fold in folds]
-    healthy = np.concatenate([score for fold in clean for score in fold["healthy"]])
-    healthy = healthy[np.isfinite(healthy)]
-    hours = sum(fold["s"] for fold in clean) / HOUR_S
-    false = sum(fold["alerts"] for fold in clean)
-    faults = {}
-    for fault in FAULTS:
-        mine = [fold[fault] for fold in folds if fault in fold]
-        scores = np.concatenate([score for fold in mine for score in fold["scores"]])
-        scores = scores[np.isfinite(scores)]
-        drives = sum(fold["drives"] for fold in mine)
-        delays = [delay for fold in mine for delay in fold["delays"]]
-        parted = ranking(
-            np.concatenate([healthy, scores]), np.arange(len(healthy) + len(scores)) >= len(healthy)
+def show(one: dict[str, Any]) -> None:
+    """A model's figures, as text."""
+    print(
+        f"{one['model']}: {one['false_alerts']} false alerts in {one['hours']:.1f} h, "
+        f"at most {one['false_per_hour_upper']:.2f} an hour (95 %)"
+    )
+    for fault, row in one["faults"].items():
+        delay = row["delay_median_minutes"]
+        print(
+            f"  {fault:32} {row['found']:2} of {row['drives']} found, "
+            f"{'–' if delay is None else f'{delay:.1f} min'} after onset, "
+            f"ROC-AUC {row['roc_auc']:.3f}"
+            + "".join(f"; {n} at {budget} false/h" for budget, n in row["found_within"].items())
         )
-        faults[fault] = {
-            "drives": drives,
-            "found": len(delays),
-            "recall": len(delays) / drives,
-            "delay_median_minutes": float(np.median(delays)) if delays else None,
-            "roc_auc": parted.roc_auc if parted else None,
-        }
-    return {
-        "model": model,
-        "hours": hours,
-        "false_alerts": false,
-        "false_per_hour": false / hours,
-        "false_per_hour_upper": poisson_upper(false, hours),
-        "faults": faults,
-    }
 
 
 def main() -> None:
@@ -204,26 +132,19 @@ def main() -> None:
     recordings = load_drives(arguments.folder, catalogue, load_mapping(HERE / "recordings.yaml"))
     order = np.random.default_rng(0).permutation(len(recordings)).tolist()
     every = [copies(recordings, number, catalogue) for number in order]
-    folds: list[list[dict[str, dict[str, Any]]]] = []
+    folds: list[list[Fold]] = []
     for fold in range(FOLDS):
         mine = order[fold::FOLDS]
         others = [one for drives in every for one in drives if one.number not in mine]
         drives = [one for drives in every for one in drives if one.number in mine]
-        folds.append(judged(taught(names, catalogue, others), catalogue, drives))
+        folds.append(fold_of(taught(names, catalogue, others), catalogue, drives))
         print(f"fold {fold + 1} of {FOLDS}: {len(mine)} drives", flush=True)
-    found = [summed_up(name, [fold[number] for fold in folds]) for number, name in enumerate(names)]
+    found = [
+        summed_up(name, [fold[number] for fold in folds], INTERVAL_MS)
+        for number, name in enumerate(names)
+    ]
     for one in found:
-        print(
-            f"{one['model']}: {one['false_alerts']} false alerts in {one['hours']:.1f} h, "
-            f"at most {one['false_per_hour_upper']:.2f} an hour (95 %)"
-        )
-        for fault, row in one["faults"].items():
-            delay = row["delay_median_minutes"]
-            print(
-                f"  {fault:32} {row['found']:2} of {row['drives']} found, "
-                f"{'–' if delay is None else f'{delay:.1f} min'} after onset, "
-                f"ROC-AUC {row['roc_auc']:.3f}"
-            )
+        show(one)
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 

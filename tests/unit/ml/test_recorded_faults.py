@@ -5,7 +5,9 @@ import pytest
 
 from bench.recorded_faults.__main__ import FAULT_S, HERE, INTERVAL_MS, as_messages, codes_of
 from bench.recorded_faults.inject import COOLANT_C, FAULTS, TRIM
+from bench.recorded_faults.judge import Fold, summed_up
 from motorcade.fleet.catalogue import load_catalogue
+from motorcade.ml.judging.observe import Streams
 from motorcade.simulator.recorded import RecordedDrive
 
 CATALOGUE = load_catalogue(HERE / "signals.yaml")
@@ -56,3 +58,26 @@ def test_drifts_grow_to_their_size_and_stuck_sensors_tell_what_they_told_last() 
     stuck = as_messages(DRIVE, 0, CATALOGUE, "stuck throttle sensor")
     told = stuck.columns.values[stuck.onset :, CATALOGUE.column("throttle_pos")]
     assert (told == told[0]).all()
+
+
+def test_an_alert_after_the_onset_finds_a_fault_and_one_in_a_clean_drive_is_false() -> None:
+    fault, *others = FAULTS
+    drives = [as_messages(DRIVE, 0, CATALOGUE, name) for name in ("", fault, *others)]
+    rows = len(drives[0].columns)
+    vehicle = np.repeat(np.arange(len(drives), dtype=np.int32), rows)
+    score = np.random.default_rng(1).uniform(0, 0.4, len(vehicle))
+    onset = drives[1].onset
+    score[rows + onset + 10 : 2 * rows] = 0.9  # the fault, ten messages late
+    score[100:110] = 0.6  # noise in the clean drive that is almost as bad
+    fold = Fold(drives, Streams.of(vehicle, len(drives)), score, 0.5)
+    found = summed_up("made up", [fold], INTERVAL_MS)
+    assert found["hours"] == 0.5
+    assert found["false_alerts"] == 1
+    # An alert takes four anomalous messages in a row, so it comes with the fourteenth.
+    row = found["faults"][fault]
+    assert (row["drives"], row["found"], row["recall"]) == (1, 1, 1.0)
+    assert row["delay_median_minutes"] == pytest.approx(13 * INTERVAL_MS / 60_000)
+    assert [found["faults"][name]["found"] for name in others] == [0, 0, 0]
+    # A budget of less than one alert in the half hour takes a threshold above the noise.
+    assert found["false_alerts_within"] == {"0.1": 0, "0.5": 0}
+    assert row["found_within"] == {"0.1": 1, "0.5": 1}
