@@ -46,7 +46,7 @@ class Nodes:
         began = time.monotonic()
         while not asyncio.run(self.broker.ready()):
             if any(one.poll() is not None for one in self.processes):
-                raise StackError(f"a node of {self.broker.name} ended.", f"See {self.folder}.")
+                raise StackError(f"a node of {self.broker.name} ended.", self._last_words())
             if time.monotonic() > began + _READY_S:
                 raise StackError(f"{self.broker.name} is not ready after {_READY_S:g} s.")
             time.sleep(0.1)
@@ -59,6 +59,12 @@ class Nodes:
     def rss_bytes(self) -> int:
         """Resident memory of the nodes that run."""
         return sum(psutil.Process(one.pid).memory_info().rss for one in self._alive())
+
+    def _last_words(self) -> str:
+        """The end of what the nodes that ended wrote; their folder goes with the run."""
+        programs = zip(self.broker.programs(), self.processes, strict=True)
+        logs = [self.folder / f"{one.name}.log" for one, run in programs if run.poll() is not None]
+        return "\n".join(log.read_text(errors="replace")[-1000:].strip() for log in logs)
 
     def _alive(self) -> list[subprocess.Popen[bytes]]:
         return [one for one in self.processes if one.poll() is None]

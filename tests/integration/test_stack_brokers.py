@@ -14,10 +14,12 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from motorcade.runtime.mqtt import MqttSession
+from motorcade.stack.brokers import rmqtt
 from motorcade.stack.brokers.base import MAX_PACKET_BYTES, Endpoint, QueueBound
 from motorcade.stack.brokers.external import External
+from motorcade.stack.settings import StackSettings
 
-from .servers import BrokerServer, start_mosquitto
+from .servers import BrokerServer, start_mosquitto, start_rmqtt
 
 _UNSPECIFIED = 0x80  # paho's word for a connection that ended without a DISCONNECT
 _PACKET_TOO_LARGE = 0x95
@@ -114,6 +116,17 @@ async def test_a_farm_is_ready_when_a_message_crosses_on_every_node(tmp_path: Pa
         assert await farm.broker.ready()
     finally:
         farm.stop()
+
+
+async def test_a_node_of_rmqtt_serves_alone(stack_settings: StackSettings, tmp_path: Path) -> None:
+    if rmqtt.find(stack_settings.rmqtt) is None:
+        pytest.skip("there is no rmqttd on this machine")
+    alone = await asyncio.to_thread(start_rmqtt, stack_settings, tmp_path)
+    try:
+        assert await alone.broker.ready()
+        assert await alone.broker.drops() == 0
+    finally:
+        alone.stop()
 
 
 async def test_messages_over_the_queue_bound_are_counted_as_drops(

@@ -1,37 +1,15 @@
 """The plots of an evaluation, as plain values for Plotly. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from motorcade.ml.judging.evaluation import Operating, Verdict
 from motorcade.ml.judging.picture import HEALTHY
+from motorcade.runtime.pages.plot import GREY, Plot, colour_of
 
-_COLOURS = (
-    "#3b82f6",
-    "#f59e0b",
-    "#10b981",
-    "#ef4444",
-    "#8b5cf6",
-    "#14b8a6",
-    "#ec4899",
-    "#94a3b8",
-    "#84cc16",
-    "#a16207",
-)
-_GREY = "#94a3b8"
 _POINTS = 400
-
-
-@dataclass(frozen=True)
-class Plot:
-    """One plot: what stands above it, and data and layout for Plotly."""
-
-    title: str
-    note: str
-    figure: dict[str, Any]
 
 
 def comparison_plots(verdicts: Sequence[Verdict]) -> list[Plot]:
@@ -94,7 +72,7 @@ def _budget(verdicts: Sequence[Verdict]) -> Plot:
                 "showlegend": False,
                 "x": [own.false_per_day],
                 "y": [own.recall],
-                "marker": {"color": _colour(number), "size": 11, "symbol": "diamond"},
+                "marker": {"color": colour_of(number), "size": 11, "symbol": "diamond"},
             }
         )
     layout = _layout("false alerts per healthy vehicle-day", "failures announced", None, [0, 1.02])
@@ -126,7 +104,7 @@ def _scores(verdict: Verdict) -> Plot:
     kinds = _numbers(verdict)
     for name, counts in picture.histogram.items():
         share = np.array(counts) / max(1, sum(counts))
-        colour = _GREY if name == HEALTHY else _colour(kinds[name])
+        colour = GREY if name == HEALTHY else colour_of(kinds[name])
         line = _line(name, middle.tolist(), share.tolist(), 0)
         line["line"] |= {"color": colour, "shape": "hvh"}
         data.append(line | {"fill": "tozeroy"} if name == HEALTHY else line)
@@ -163,7 +141,7 @@ def _leads(verdict: Verdict) -> Plot | None:
             "boxpoints": "all",
             "jitter": 0.5,
             "pointpos": 0,
-            "marker": {"color": _colour(kinds[kind]), "size": 3},
+            "marker": {"color": colour_of(kinds[kind]), "size": 3},
             "showlegend": False,
         }
         for kind, values in leads.items()
@@ -243,7 +221,7 @@ def _line(
         "name": name,
         "x": [_short(value) for value in x],
         "y": [_short(value) for value in y],
-        "line": {"color": _colour(number), "width": 2, "shape": shape},
+        "line": {"color": colour_of(number), "width": 2, "shape": shape},
     }
 
 
@@ -254,7 +232,7 @@ def _dashed(name: str, x: list[float], y: list[float]) -> dict[str, Any]:
         "name": name,
         "x": x,
         "y": y,
-        "line": {"color": _GREY, "width": 1, "dash": "dot"},
+        "line": {"color": GREY, "width": 1, "dash": "dot"},
     }
 
 
@@ -272,10 +250,6 @@ def _layout(
 
 def _figure(data: list[Any], layout: dict[str, Any]) -> dict[str, Any]:
     return {"data": data, "layout": layout}
-
-
-def _colour(number: int) -> str:
-    return _COLOURS[number % len(_COLOURS)]
 
 
 def _short(value: float) -> float:

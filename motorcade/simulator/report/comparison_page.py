@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from motorcade.runtime.pages import render as pages
 from motorcade.simulator.report.compare import Change, Comparison
 from motorcade.simulator.report.figures import both_plots
-from motorcade.simulator.report.page import environment, keep, script_json
 
 
 def figure(value: float | None) -> str:
@@ -18,24 +18,23 @@ def write(comparison: Comparison, path: Path) -> None:
     """Write the page.
 
     Raises:
-        DocumentError: the file cannot be written.
+        MotorcadeError: the file cannot be written.
     """
-    keep(render(comparison), path)
+    pages.keep(render(comparison), path)
 
 
 def render(comparison: Comparison) -> str:
     """The page as HTML."""
     a, b = comparison.a, comparison.b
-    drawn = both_plots(a, b)
-    jinja = environment()
-    jinja.filters["figure"] = figure
-    return jinja.get_template("compare.html.j2").render(
+    return pages.render(
+        "motorcade.simulator.report",
+        "compare.html.j2",
+        both_plots(a, b),
+        {"figure": figure},
         name=a.manifest.scenario.get("name", "run"),
         runs=[("A", a), ("B", b)],
         rows=comparison.rows,
         better=comparison.changed(Change.BETTER),
         worse=comparison.changed(Change.WORSE),
         differences=comparison.differences,
-        plots=drawn,
-        figures=script_json([one.figure for one in drawn]),
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from motorcade.runtime.pages.plot import Plot, colour_of
 from motorcade.simulator.report.document import Document, Series, Stage
 
 #: Most points of a line; a longer run is thinned, keeping each stretch's highest value.
@@ -18,41 +19,12 @@ _POINTS = 500
 #: Elapsed time is drawn as dates, for ticks of minutes and hours, from this midnight on: Plotly
 #: takes small numbers for years.
 _MIDNIGHT_MS = 365 * 86_400_000
-_COLOURS = (
-    "#3b82f6",
-    "#f59e0b",
-    "#10b981",
-    "#ef4444",
-    "#8b5cf6",
-    "#14b8a6",
-    "#ec4899",
-    "#94a3b8",
-    "#84cc16",
-    "#a16207",
-    "#0ea5e9",
-    "#f472b6",
-)
 _STATES = ("connected", "connecting", "reconnecting", "offline", "refused", "parked")
 #: Share of a plot's width that a stage's name needs.
 _NAMED_SHARE = 0.1
 _NUMBERED = re.compile(r"-\d+$")
 
 Values = list[float | None]
-
-
-@dataclass(frozen=True)
-class Plot:
-    """One plot.
-
-    Attributes:
-        title, unit: above it; note says what is not obvious.
-        figure: data and layout for Plotly; the page adds the colours of its theme.
-    """
-
-    title: str
-    unit: str
-    figure: dict[str, Any]
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -230,12 +202,13 @@ def _drawn(document: Document, wanted: _Wanted) -> Plot:
     data = [_trace(line, elapsed, position) for position, line in enumerate(wanted.lines)]
     layout = _axes(elapsed[-1] - elapsed[0], log=wanted.log)
     layout["shapes"] = [*_bands(document, began, elapsed[-1]), *_marks(document, began)]
-    return Plot(wanted.title, wanted.unit, {"data": data, "layout": layout}, wanted.note)
+    note = f"{wanted.unit}, {wanted.note}" if wanted.note else wanted.unit
+    return Plot(wanted.title, note, {"data": data, "layout": layout})
 
 
 def _trace(line: _Line, elapsed: Sequence[int], position: int) -> dict[str, Any]:
     times, values = _thinned(elapsed, line.values)
-    colour = _COLOURS[(position if line.colour is None else line.colour) % len(_COLOURS)]
+    colour = colour_of(position if line.colour is None else line.colour)
     trace: dict[str, Any] = {
         "type": "scatter",
         "mode": "lines",
@@ -254,6 +227,8 @@ def _axes(lasts_ms: int, *, log: bool) -> dict[str, Any]:
     return {
         "xaxis": {"type": "date", "tickformat": form, "hoverformat": form, "nticks": 8},
         "yaxis": {"type": "log"} if log else {"rangemode": "tozero"},
+        "hovermode": "x unified",
+        "showlegend": True,
     }
 
 
@@ -339,7 +314,7 @@ def _limit(document: Document) -> Plot:
             "text": [step.phase for step in steps if step.held is held],
             "marker": {"color": colour},
         }
-        for held, text, colour in ((True, "held", _COLOURS[2]), (False, "broke", _COLOURS[3]))
+        for held, text, colour in ((True, "held", colour_of(2)), (False, "broke", colour_of(3)))
     ]
     layout = {
         "xaxis": {"title": {"text": "step"}, "dtick": 1},

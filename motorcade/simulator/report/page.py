@@ -1,16 +1,13 @@
 """The report: one HTML file that needs nothing else, the outcome first."""
 
-import time
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from plotly.offline import get_plotlyjs
 
+from motorcade.runtime.pages import render as pages
 from motorcade.simulator.audit.latency import Latency
 from motorcade.simulator.audit.render import account_rows
 from motorcade.simulator.audit.verdict import (
@@ -21,7 +18,7 @@ from motorcade.simulator.audit.verdict import (
     Scope,
     Verdict,
 )
-from motorcade.simulator.report.document import Document, DocumentError
+from motorcade.simulator.report.document import Document
 from motorcade.simulator.report.figures import family, plots
 
 _MEANING = {
@@ -56,30 +53,19 @@ def write(document: Document, path: Path) -> None:
     """Write the report of a run.
 
     Raises:
-        DocumentError: the file cannot be written.
+        MotorcadeError: the file cannot be written.
     """
-    keep(render(document), path)
-
-
-def keep(html: str, path: Path) -> None:
-    """Write a page, and the folder that it is to be in.
-
-    Raises:
-        DocumentError: the file cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(html, encoding="utf-8")
-    except OSError as error:
-        raise DocumentError(f"The report {path} cannot be written: {error}.") from error
+    pages.keep(render(document), path)
 
 
 def render(document: Document) -> str:
     """The report as HTML."""
     manifest, verdict = document.manifest, document.verdict
-    drawn = plots(document)
-    page = environment().get_template("page.html.j2")
-    return page.render(
+    return pages.render(
+        "motorcade.simulator.report",
+        "page.html.j2",
+        plots(document),
+        {"ms": _ms, "count": _count, "span": _span},
         document=document,
         manifest=manifest,
         verdict=verdict,
@@ -90,30 +76,9 @@ def render(document: Document) -> str:
         checks=sorted(verdict.checks, key=lambda check: (check.ok, not check.judged)),
         accounts=account_rows(verdict),
         families=families(verdict.usage),
-        plots=drawn,
-        figures=script_json([one.figure for one in drawn]),
         scenario=yaml.safe_dump(manifest.scenario, sort_keys=False, allow_unicode=True),
         settings=yaml.safe_dump(manifest.settings, sort_keys=True, allow_unicode=True),
     )
-
-
-def environment() -> Environment:
-    """Templates with what every page needs, Plotly's script among it."""
-    made = Environment(
-        loader=PackageLoader("motorcade.simulator.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    made.filters |= {"ms": _ms, "count": _count, "span": _span, "moment": _moment}
-    made.globals["plotly"] = get_plotlyjs()
-    return made
-
-
-def script_json(value: object) -> str:
-    """JSON that may stand within a script: "</" would end it."""
-    return msgspec.json.encode(value).decode().replace("</", "<\\/")
 
 
 def families(usage: tuple[ProcessUsage, ...]) -> list[Family]:
@@ -198,7 +163,3 @@ def _span(milliseconds: float) -> str:
     hours, rest = divmod(seconds, 3600)
     parts = [(hours, "h"), (rest // 60, "min"), (rest % 60, "s")]
     return " ".join(f"{n} {unit}" for n, unit in parts if n) or "0 s"
-
-
-def _moment(milliseconds: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(milliseconds / 1000))

@@ -48,7 +48,7 @@ rpc.reuseaddr = true
 log.to = "console"
 log.level = "warn"
 plugins.dir = "{plugins}/"
-plugins.default_startups = ["rmqtt-cluster-raft", "rmqtt-retainer", "rmqtt-shared-subscription"]
+plugins.default_startups = [{starts}]
 listener.tcp.external.addr = "{host}:{port}"
 listener.tcp.external.allow_anonymous = true
 listener.tcp.external.nodelay = true
@@ -78,6 +78,9 @@ _HTTP = """\
 http_laddr = "{host}:{http_port}"
 http_bearer_token = "{token}"
 """
+
+# A node that has no neighbours ends at once if it is to look for their leader.
+_ALWAYS, _CLUSTERED = ("rmqtt-retainer", "rmqtt-shared-subscription"), ("rmqtt-cluster-raft",)
 
 _ACCESS = 'rules = [["allow", "all"]]\n'
 
@@ -144,6 +147,9 @@ class Rmqtt:
             port=self.ports[number - 1],
             rpc_port=rpc_port,
             plugins=plugins,
+            starts=", ".join(
+                f'"{name}"' for name in (_CLUSTERED if self.clustered else ()) + _ALWAYS
+            ),
             max_packet_kb=MAX_PACKET_BYTES // 1024,
             max_queued=self.bound.messages,
             max_inflight=_MAX_INFLIGHT,

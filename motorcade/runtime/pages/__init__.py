@@ -1,0 +1,1 @@
+"""Pages of one HTML file that needs nothing else: plots, tables, light and dark."""
