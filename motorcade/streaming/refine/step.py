@@ -79,7 +79,7 @@ class RefineStep:
         self._identities: dict[int, Identities] = {}
 
     async def assigned(self, partition: int) -> None:
-        """Begin without memory; the loop reads `history` records again to build it."""
+        """Begin without memory; the loop has `rebuild` build it."""
         self._identities[partition] = Identities(self.history)
 
     def revoked(self, partition: int) -> None:
@@ -87,12 +87,7 @@ class RefineStep:
 
     def process(self, records: list[Record]) -> list[Output]:
         """One output for each sample that is not an exact repeat."""
-        samples = self._payloads.divide([record.value or b"" for record in records])
-        divided = len(samples.record) > len(records) or bool(samples.number.any())
-        if divided:
-            records = [records[at] for at in samples.record.tolist()]
-        checked = self._rules.check(_columns_of(records, samples))
-        verdicts = self._judge(records, samples, checked)
+        records, samples, checked, verdicts = self._judged(records)
         refused = checked.refusals
         passing = [at for at, verdict in enumerate(verdicts) if verdict in _NEW]
         columns = checked.columns
@@ -103,7 +98,7 @@ class RefineStep:
                     refused[int(checked.rows[at])] = _identity_refusal(checked, at, verdict)
         values = self._codec.encode(columns) if passing else []
         rows = checked.rows.tolist()
-        index = samples.number.tolist() if divided else [0] * len(records)
+        index = samples.number.tolist()
         outputs = []
         for at, value in zip(passing, values, strict=True):
             row = rows[at]
@@ -128,6 +123,25 @@ class RefineStep:
         ]
         self._count(checked, verdicts, len(passing))
         return outputs
+
+    def since(self) -> dict[int, int]:
+        """Nothing: identities are remembered for as many records as `history` says."""
+        return {}
+
+    def rebuild(self, records: list[Record]) -> None:
+        """Learn identities of messages that were counted and let through before a restart."""
+        if records:
+            self._judged(records)
+
+    def _judged(
+        self, records: list[Record]
+    ) -> tuple[list[Record], Samples, Checked, list[Verdict]]:
+        """Every sample with its record, what the rules say, and whether it is new."""
+        samples = self._payloads.divide([record.value or b"" for record in records])
+        if len(samples.record) > len(records) or samples.number.any():
+            records = [records[at] for at in samples.record.tolist()]
+        checked = self._rules.check(_columns_of(records, samples))
+        return records, samples, checked, self._judge(records, samples, checked)
 
     def _judge(self, records: list[Record], samples: Samples, checked: Checked) -> list[Verdict]:
         columns, rows = checked.columns, checked.rows

@@ -7,6 +7,7 @@ import pytest
 from aiokafka.structs import ConsumerRecord
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 
 from motorcade.fleet.catalogue import load_catalogue
 from motorcade.fleet.clock import RunClock
@@ -84,6 +85,20 @@ async def test_repeats_come_to_nothing_and_late_ones_are_marked() -> None:
         (TELEMETRY, 3, ((LATE_HEADER, b"1"),)),
     ]
     assert [o.source_offset for o in outputs if o.topic == DLQ] == [4]
+
+
+async def test_what_is_read_again_after_a_restart_is_known_and_not_counted_again() -> None:
+    def refined() -> float:
+        return REGISTRY.get_sample_value("motorcade_refine_refined_total") or 0.0
+
+    step = await new_step()
+    before = refined()
+    step.rebuild([record(0, payload(0, 1)), record(1, b"{]"), record(2, payload(0, 2))])
+    assert refined() == before
+    repeat, conflict, new = payload(0, 2), payload(0, 1, speed=3.0), payload(0, 3)
+    outputs = step.process([record(n, v) for n, v in enumerate((repeat, conflict, new), 3)])
+    assert [(o.topic, o.source_offset) for o in outputs] == [(TELEMETRY, 5), (DLQ, 4)]
+    assert refined() == before + 1
 
 
 async def test_a_message_that_was_refused_does_not_occupy_its_identity() -> None:
