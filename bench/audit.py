@@ -1,6 +1,6 @@
 """What the audit of a long run costs: records per second, CPU per message and peak memory.
 
-python bench/audit.py [--messages 2000000] [--cars 100000] [--form json|avro] [--batch 1]
+motorcade bench audit [--messages 2000000] [--cars 100000] [--form json|avro] [--batch 1]
 
 Writes the topics of a run that never was into a Kafka of its own, every message through the whole
 pipeline, and audits them. The same figures hold for longer runs: memory grows with the messages of
@@ -24,6 +24,7 @@ import psutil
 from confluent_kafka import Producer
 
 from motorcade.fleet import topics
+from motorcade.fleet.arrays import Ints
 from motorcade.fleet.catalogue import load_catalogue
 from motorcade.fleet.predictions import Contributions, PredictionAvro, PredictionColumns
 from motorcade.fleet.settings import ProcessSettings
@@ -136,7 +137,7 @@ def fill(bootstrap: str, fleet: Fleet, messages: int, form: str, batch: int) -> 
             producer.flush()
 
 
-def _scored(columns: TelemetryColumns, partition: int, offset: np.ndarray) -> PredictionColumns:
+def _scored(columns: TelemetryColumns, partition: int, offset: Ints) -> PredictionColumns:
     n = len(columns)
     return PredictionColumns(
         columns.vin,
@@ -216,7 +217,11 @@ async def measure(plan: Plan, fleet: Fleet, messages: int) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="motorcade bench audit",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--messages", type=int, default=2_000_000)
     parser.add_argument("--cars", type=int, default=100_000)
     parser.add_argument("--form", choices=("json", "avro"), default="json")

@@ -1,6 +1,6 @@
 """The public demo's two models against ours, on the demo's own car and its own label.
 
-python bench/demo_models.py [--cars 500] [--iterations 14] [--absent 0.02]
+motorcade bench demo-models [--cars 500] [--iterations 14] [--absent 0.02]
 
 Cars drive in process; each is in one part only. A message is positive once `failure_occurred`.
 Every model learns from the cars that train and scores every message of the cars that are held out;
@@ -193,7 +193,11 @@ def contests(cars: int, iterations: int, absent: float, seed: int) -> Iterator[l
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="motorcade bench demo-models",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--cars", type=int, default=500)
     parser.add_argument("--iterations", type=int, default=14, help="of 5 s, messages of a car")
     parser.add_argument("--absent", type=float, default=0.0, help="share of values missing")

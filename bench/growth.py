@@ -1,6 +1,6 @@
 """Cost as work grows: CPU against messages a second, memory against cars, and how linear both are.
 
-python bench/growth.py [--only rates|cars] [--seconds 60] [--plot growth.html] [--json growth.json]
+motorcade bench growth [--only rates|cars] [--seconds 60] [--plot growth.html] [--json growth.json]
 
 Each point is a run of `motorcade load steady` on a stack of its own, the whole pipeline behind it.
 First the same 10,000 cars send 1,000, 5,000 and 10,000 messages a second; then 1,000, 10,000 and
@@ -208,7 +208,9 @@ def plot(rates: Sequence[Point], cars: Sequence[Point], path: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        prog="motorcade bench growth",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
     )
     parser.add_argument("--quick", action="store_true", help="small fleets, short stages")
     parser.add_argument("--seconds", type=float, help="length of each stage; 60, or 15 when quick")

@@ -1,6 +1,6 @@
 """The ramp alone: how fast the load generator connects cars, with nothing behind the brokers.
 
-python bench/ramp.py [--cars 100000] [--brokers 8] [--offered 8000] [--json FILE]
+motorcade bench ramp [--cars 100000] [--brokers 8] [--offered 8000] [--json FILE]
 
 A farm of mosquittos, no Kafka and no pipeline; then `motorcade load demo-100k` against it as
 somebody's own broker, with messages so rare that connecting is all the work there is. Brokers and
@@ -15,9 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent / "brokers"))
-from nodes import Nodes, missing, running
-
+from bench.brokers.nodes import Nodes, missing, running
 from motorcade.stack.checks import raise_descriptor_limit
 from motorcade.stack.errors import StackError
 

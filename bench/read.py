@@ -1,6 +1,6 @@
 """Reading a training set from Kafka: our readers against what tensorflow-io and fastavro offer.
 
-python bench/read.py [--kafka BOOTSTRAP] [--records N]
+motorcade bench read [--kafka BOOTSTRAP] [--records N]
 
 All read the same synthetic records of a topic that the benchmark makes and deletes, in one process,
 one after the other; the slow ones read fewer of them. Rates are records per second of CPU, all
@@ -11,7 +11,6 @@ started for it.
 import argparse
 import io
 import json
-import sys
 import tempfile
 import time
 import uuid
@@ -157,8 +156,7 @@ def main() -> None:
     if options.kafka:
         compare(options.kafka, options.records)
         return
-    sys.path.insert(0, str(Path(__file__).parent))
-    from pipeline.running import stack
+    from bench.pipeline.running import stack
 
     with tempfile.TemporaryDirectory() as folder, stack(Path(folder) / "state", {}) as running:
         compare(running.settings.kafka, options.records)

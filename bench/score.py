@@ -1,6 +1,6 @@
 """Scoring: batched calls against `keras.predict` per message, and what scoring adds to latency.
 
-python bench/score.py [--live] [--rate N] [--seconds N] [--json FILE]
+motorcade bench score [--live] [--rate N] [--seconds N] [--json FILE]
 
 Rates are per second of CPU, all threads counted, on networks that nobody trained: what they cost
 does not depend on what they learnt. With --live real servers are started, telemetry is written at
@@ -10,7 +10,6 @@ a steady rate, and Kafka's own times of each message and of its prediction say w
 import argparse
 import asyncio
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -269,7 +268,7 @@ async def predicted(process: Any, until: float) -> None:
 
 async def live(running: Any, rate: float, seconds: float) -> dict[str, float]:
     """Latency that scoring adds and its CPU per message, at a steady rate on real Kafka."""
-    from pipeline.running import cpu_s as cpu_of
+    from bench.pipeline.running import cpu_s as cpu_of
 
     settings = running.settings
     now = time.time_ns() // 1_000_000
@@ -305,7 +304,11 @@ async def live(running: Any, rate: float, seconds: float) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="motorcade bench score",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--live", action="store_true", help="start servers and measure latency")
     parser.add_argument("--only-live", action="store_true", help="measure nothing but latency")
     parser.add_argument("--rate", type=float, default=10_000.0, help="messages/s of --live")
@@ -316,8 +319,7 @@ def main() -> None:
     if not options.only_live:
         found |= {"networks": compare(), "step_us": whole_step()}
     if options.live or options.only_live:
-        sys.path.insert(0, str(Path(__file__).parent))
-        from pipeline.running import stack
+        from bench.pipeline.running import stack
 
         with tempfile.TemporaryDirectory() as folder, stack(Path(folder) / "state", {}) as running:
             found["live"] = asyncio.run(live(running, options.rate, options.seconds))

@@ -1,12 +1,12 @@
 """Bytes that Kafka stores for one message, by topic, in a stack that runs.
 
-python bench/stored.py STATE
+motorcade bench stored STATE
 
 Run it on a stack that has carried a load (`motorcade generate`, `motorcade load`): segments of the
 log are files, so their size over the number of their records is what retention has to pay for.
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 from confluent_kafka import Consumer, TopicPartition
@@ -53,6 +53,10 @@ def main(state: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(
+        prog="motorcade bench stored",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("state", metavar="STATE", type=Path, help="state folder of the stack")
+    main(parser.parse_args().state)

@@ -1,6 +1,6 @@
 """The bridge beside its peers: CPU per message, and what five SIGKILLs lose, double or reorder.
 
-python bench/bridge [--peers ours,paho,…] [--rate N] [--seconds S] [--messages N] [--kills N]
+motorcade bench bridge [--peers ours,paho,…] [--rate N] [--seconds S] [--messages N] [--kills N]
                     [--json FILE]
 
 One broker, one Kafka, QoS 1, JSON of a fleet's telemetry. Live: messages come at a steady rate.
@@ -13,7 +13,6 @@ import asyncio
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -22,12 +21,10 @@ from pathlib import Path
 
 import msgspec
 import psutil
-from peers import FILTER, PEERS, Peer, Place
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from pipeline.fleet import Fleet, publish
-from pipeline.running import Stack, cpu_s, stack
-
+from bench.bridge.peers import FILTER, PEERS, Peer, Place
+from bench.pipeline.fleet import Fleet, publish
+from bench.pipeline.running import Stack, cpu_s, stack
 from motorcade.fleet.topics import PARTITIONS, Topic
 from motorcade.runtime.kafka import TopicPartition, consumer, partitions_of, read_all, started
 from motorcade.runtime.mqtt import MqttSession
@@ -97,7 +94,7 @@ class Bench:
         async with started(consumer(settings), settings) as client:
             while True:
                 ends = await client.end_offsets(list(self._ends))
-                found = sum(ends.values()) - sum(self._ends.values())
+                found: int = sum(ends.values()) - sum(self._ends.values())
                 if found != last:
                     last, since = found, time.monotonic()
                 if found >= count or time.monotonic() - since > _SETTLE_S / 4:
@@ -121,7 +118,8 @@ class Bench:
         settings = self._running.settings
         async with started(consumer(settings), settings) as client:
             ends = await client.end_offsets(list(self._ends))
-        return sum(ends.values()) - sum(self._ends.values())
+        arrived: int = sum(ends.values()) - sum(self._ends.values())
+        return arrived
 
     async def live(self, sessions: list[MqttSession], rate: float, seconds: float) -> float:
         await publish(sessions, self._fleet, rate, min(2.0, seconds))
@@ -234,7 +232,11 @@ def _line(row: Row) -> str:
 
 def main() -> None:
     names = [peer.name for peer in PEERS]
-    parser = argparse.ArgumentParser(prog="bridge", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="motorcade bench bridge",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--peers", default=",".join(names), help="of " + ", ".join(names))
     parser.add_argument("--cars", type=int, default=5000)
     parser.add_argument("--rate", type=float, default=3000, help="live, msg/s; half while killed")

@@ -10,6 +10,7 @@ from typing import Any
 
 import paho.mqtt.client as mqtt
 from confluent_kafka import Producer
+from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
@@ -26,7 +27,7 @@ def main(broker: str, kafka: str, topic: str, pattern: str) -> None:
         }
     )
     client = mqtt.Client(
-        mqtt.CallbackAPIVersion.VERSION2, client_id=topic, protocol=mqtt.MQTTv5, manual_ack=True
+        CallbackAPIVersion.VERSION2, client_id=topic, protocol=mqtt.MQTTv5, manual_ack=True
     )
 
     def delivered(mid: int, qos: int, error: Any, _: Any) -> None:
@@ -39,8 +40,11 @@ def main(broker: str, kafka: str, topic: str, pattern: str) -> None:
         producer.produce(topic, message.payload, key, on_delivery=done)
         producer.poll(0)
 
+    def connected(*_: object) -> None:
+        client.subscribe(pattern, qos=1)
+
     client.on_message = received
-    client.on_connect = lambda *_: client.subscribe(pattern, qos=1)
+    client.on_connect = connected
     properties = Properties(PacketTypes.CONNECT)
     properties.SessionExpiryInterval = 24 * 3600
     properties.ReceiveMaximum = 2000

@@ -1,6 +1,6 @@
 """Every broker beside the others: what it does, what it costs, what it loses when a node is killed.
 
-python bench/brokers [--broker NAME …] [--nodes N] [--cars N] [--rate N] [--json FILE]
+motorcade bench brokers [--broker NAME …] [--nodes N] [--cars N] [--rate N] [--json FILE]
 
 About a minute a broker. RMQTT takes part where its program is.
 """
@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
-from conformance import Finding, examine
-from load import Cost, Loss, measure
-from nodes import BROKERS, missing, running
-from tables import conformance_table, load_table
 
+from bench.brokers.conformance import Finding, examine
+from bench.brokers.load import Cost, Loss, measure
+from bench.brokers.nodes import BROKERS, missing, running
+from bench.brokers.tables import conformance_table, load_table
 from motorcade.fleet.errors import MotorcadeError
 from motorcade.stack.checks import raise_descriptor_limit
 

@@ -111,7 +111,7 @@ class Client:
     def cut(self) -> None:
         """Close the socket without a word."""
         found = self._paho.socket()
-        if found is not None:
+        if isinstance(found, socket.socket):
             found.shutdown(socket.SHUT_RDWR)
 
     def subscribe(self, topic: str, qos: int = 1) -> int:

@@ -8,8 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
-from client import SILENCE_S, Client, NoAnswerError, linked, subscribed
-
+from bench.brokers.client import SILENCE_S, Client, NoAnswerError, linked, subscribed
 from motorcade.stack.brokers.base import MAX_PACKET_BYTES, Endpoint
 
 Answer = Literal["yes", "partly", "no"]

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from nodes import Nodes
-
+from bench.brokers.nodes import Nodes
 from motorcade.fleet import mqtt_topics
 from motorcade.fleet.vin import generate_vin
 from motorcade.runtime.mqtt import MqttOffline, MqttSession, MqttWindowFull, Properties

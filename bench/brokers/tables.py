@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from conformance import Finding
-from load import Cost, Loss
+from bench.brokers.conformance import Finding
+from bench.brokers.load import Cost, Loss
 
 
 def conformance_table(findings: Mapping[str, Sequence[Finding]]) -> str:

@@ -1,7 +1,7 @@
 """Load generators side by side: our cars, a bare protocol, and other MQTT clients, on one broker.
 
-python bench/generator [--peer NAME …] [--clients N] [--interval S] [--seconds S] [--json FILE]
-python bench/generator --profile [--clients N] [--interval S] [--seconds S] [--json FILE]
+motorcade bench generator [--peer NAME …] [--clients N] [--interval S] [--seconds S] [--json FILE]
+motorcade bench generator --profile [--clients N] [--interval S] [--seconds S] [--json FILE]
 
 Each client program is one process that connects N clients to the same mosquitto, and then lets
 each publish once an interval. CPU and memory are read from the kernel. A peer whose tools are
@@ -17,11 +17,10 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from breakdown import breakdown, breakdown_table
-from broker import mosquitto
-from measure import Figures, Load, measure
-from peers import PEERS
-
+from bench.generator.breakdown import breakdown, breakdown_table
+from bench.generator.broker import mosquitto
+from bench.generator.measure import Figures, Load, measure
+from bench.generator.peers import PEERS
 from motorcade.fleet.errors import MotorcadeError
 from motorcade.stack.checks import raise_descriptor_limit
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from measure import Figures, Load, measure
-from peers import client
+from bench.generator.measure import Figures, Load, measure
+from bench.generator.peers import client
 
 #: Parts that `clients/profiled_cars.py` watches, in the order of a message's way.
 _PARTS = {

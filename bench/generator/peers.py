@@ -31,8 +31,8 @@ class Peer:
 
 
 def client(name: str) -> list[str]:
-    """The command of a program of ours, by its file's name."""
-    return [sys.executable, str(_HERE / "clients" / f"{name}.py")]
+    """The command of a program of ours, by its module's name."""
+    return [sys.executable, "-m", f"bench.generator.clients.{name}"]
 
 
 def _python(name: str) -> Callable[[], list[str]]:

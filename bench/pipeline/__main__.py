@@ -1,6 +1,6 @@
 """What a message costs in each process of the pipeline, beside the budget of 10,000 msg/s.
 
-python bench/pipeline [--cars N] [--messages N] [--rates 1000,3000,10000] [--json FILE]
+motorcade bench pipeline [--cars N] [--messages N] [--rates 1000,3000,10000] [--json FILE]
 
 Live: messages of the whole fleet are published at a steady rate, every process running, until each
 has worked on all of them; the twin has when its last write is done. Draining: each process alone
@@ -11,17 +11,14 @@ changes it little; the first tenth of a drain, with imports and warming up, is l
 import argparse
 import asyncio
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from pipeline.fleet import Fleet, publish
-from pipeline.running import OURS, Process, Stack, cpu_s, rss_mib, stack
-from score import manifest, weights
-
+from bench.pipeline.fleet import Fleet, publish
+from bench.pipeline.running import OURS, Process, Stack, cpu_s, rss_mib, stack
+from bench.score import manifest, weights
 from motorcade.fleet import topics
 from motorcade.ml.announce import announce
 from motorcade.ml.store import ModelStore
@@ -148,7 +145,8 @@ async def drain_each(
     running: Stack, fleet: Fleet, count: int, names: list[str]
 ) -> dict[str, float]:
     """CPU-µs per message of each process alone, and of Kafka meanwhile."""
-    ours, drained = running.processes, {}
+    ours = running.processes
+    drained: dict[str, float] = {}
     if "bridge" in names:
         # Its sessions must be there before the messages, so that the broker queues them.
         ours["bridge"].start()
@@ -192,7 +190,11 @@ def show(table: dict[str, dict[str, float]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="motorcade bench pipeline",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--cars", type=int, default=100_000)
     parser.add_argument("--messages", type=int, default=300_000, help="to drain; 0 for none")
     parser.add_argument("--rates", default="1000,3000,10000", help="live, msg/s; empty for none")

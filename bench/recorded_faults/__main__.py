@@ -1,12 +1,13 @@
 """Faults in recordings of a real car: models taught by some drives find them in others, or not.
 
-`python -m bench.recorded_faults FOLDER [--models NAME,...] [--json FILE]`, FOLDER with the
-recordings of eron93br/carOBD. Drives are dealt into folds; each fold judges models that the other
-folds taught. The car never reported a trouble code, so faults are put into copies of the drives
-(inject.py): each begins eight minutes before the drive's end, where a code is reported. Models of
-what is normal learn from healthy messages alone; trees learn from the codes of other drives. False
-alarms are counted on the drives as they were recorded. Training, windows, scores and alerts are
-those of the stream.
+motorcade bench recorded-faults FOLDER [--models NAME,…] [--json FILE]
+
+FOLDER holds the recordings of eron93br/carOBD. Drives are dealt into folds; each fold judges models
+that the other folds taught. The car never reported a trouble code, so faults are put into copies of
+the drives (inject.py): each begins eight minutes before the drive's end, where a code is reported.
+Models of what is normal learn from healthy messages alone; trees learn from the codes of other
+drives. False alarms are counted on the drives as they were recorded. Training, windows, scores and
+alerts are those of the stream.
 """
 
 import argparse
@@ -122,7 +123,11 @@ def show(one: dict[str, Any]) -> None:
 
 def main() -> None:
     """Train, judge, print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="motorcade bench recorded-faults",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--models", default="pca,mahalanobis,boosted")
     parser.add_argument("--json", type=Path)

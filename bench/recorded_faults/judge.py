@@ -62,7 +62,8 @@ class Fold(NamedTuple):
             if drive.fault == fault
         ]
         every = np.concatenate(found) if found else np.empty(0)
-        return every[np.isfinite(every)]
+        known: Floats = every[np.isfinite(every)]
+        return known
 
 
 @dataclass

@@ -7,17 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from bench.generator.peers import PEERS
 from motorcade.stack.brokers.mosquitto import find
+from motorcade.stack.errors import StackError
 
-BENCH = Path(__file__).parents[2] / "bench" / "generator"
-RAMP = Path(__file__).parents[2] / "bench" / "ramp.py"
+BENCH = (sys.executable, "-m", "motorcade.stack.cli", "bench")
 
 
 @pytest.mark.skipif(find() is None, reason="mosquitto is not installed")
 def test_our_cars_and_the_floor_are_measured_on_one_broker(tmp_path: Path) -> None:
     done = subprocess.run(
         [
-            *(sys.executable, BENCH, "--clients", "100", "--seconds", "1", "--interval", "0.05"),
+            *(*BENCH, "generator", "--clients", "100", "--seconds", "1", "--interval", "0.05"),
             *("--peer", "floor", "--peer", "session", "--peer", "cars"),
             *("--json", tmp_path / "figures.json"),
         ],
@@ -42,7 +43,7 @@ def test_our_cars_and_the_floor_are_measured_on_one_broker(tmp_path: Path) -> No
 def test_a_profile_shares_out_the_cost_of_a_message(tmp_path: Path) -> None:
     done = subprocess.run(
         [
-            *(sys.executable, BENCH, "--profile"),
+            *(*BENCH, "generator", "--profile"),
             *("--clients", "100", "--seconds", "2", "--interval", "0.2"),
             *("--json", tmp_path / "figures.json"),
         ],
@@ -66,7 +67,7 @@ def test_the_ramp_alone_connects_every_car(tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
     sizes = ("--cars", "200", "--brokers", "2", "--offered", "200")
     done = subprocess.run(
-        [sys.executable, RAMP, *sizes, "--json", figures],
+        [*BENCH, "ramp", *sizes, "--json", figures],
         capture_output=True,
         text=True,
         timeout=120,
@@ -81,11 +82,6 @@ def test_the_ramp_alone_connects_every_car(tmp_path: Path) -> None:
 
 
 def test_a_missing_tool_is_said_in_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(BENCH))
     monkeypatch.setenv("PATH", "/nowhere")
-    import peers
-
-    from motorcade.stack.errors import StackError
-
     with pytest.raises(StackError, match=r"Node\.js is not installed"):
-        next(one for one in peers.PEERS if one.name == "mqttjs").prepare()
+        next(one for one in PEERS if one.name == "mqttjs").prepare()

@@ -8,10 +8,11 @@ import asyncio
 import tempfile
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 import uvloop
-from lines import Order, say, wait
 
+from bench.generator.clients.lines import Order, say, wait
 from motorcade.simulator.fleet_events import Pace
 from motorcade.simulator.fleet_plan import plan_of
 from motorcade.simulator.settings import SimulatorSettings
@@ -38,7 +39,7 @@ async def main(folder: Path, watch: AbstractContextManager[None]) -> None:
     wait()
     running = loop.create_task(fleet.run())
 
-    def state() -> dict[str, int]:
+    def state() -> dict[str, Any]:
         return fleet.reports[-1].state if fleet.reports else {}
 
     def driving() -> int:

@@ -5,7 +5,7 @@ from locust.contrib.mqtt import MqttUser
 from locust.env import Environment
 
 import gevent  # isort: skip - after locust, which patches the standard library for it
-from lines import Order, say, topic, wait
+from bench.generator.clients.lines import Order, say, topic, wait
 
 order = Order.read()
 names = iter(order.names)
@@ -22,7 +22,7 @@ class Contrib(MqttUser):
         self.client_id = next(names)
         super().__init__(environment)
 
-    @task
+    @task  # type: ignore[untyped-decorator]
     def telemetry(self) -> None:
         if publishing:
             self.client.publish(topic(self.client_id), order.payload, qos=order.qos)

@@ -4,11 +4,12 @@ It keeps no keepalive, resends nothing, checks nothing: no real client can cost 
 """
 
 import asyncio
+from typing import cast
 
 import uvloop
-from lines import Order, say, topic, wait
-from ticks import publish_in_ticks, settle
 
+from bench.generator.clients.lines import Order, say, topic, wait
+from bench.generator.clients.ticks import publish_in_ticks, settle
 from motorcade.runtime import mqtt_packets as packets
 
 _PUBACK_BYTES = 4
@@ -23,8 +24,8 @@ class Floor(asyncio.Protocol):
         self.received = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
-        transport.write(  # type: ignore[attr-defined]
+        self.transport = cast(asyncio.WriteTransport, transport)
+        self.transport.write(
             packets.connect(self.name, clean_start=True, keepalive_s=0, properties=b"\0")
         )
 

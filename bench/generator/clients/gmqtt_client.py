@@ -4,15 +4,16 @@ import logging
 
 import uvloop
 from gmqtt import Client
-from lines import Order
-from publishers import play
+
+from bench.generator.clients.lines import Order
+from bench.generator.clients.publishers import play
 
 logging.getLogger("gmqtt").setLevel(logging.ERROR)
 
 acknowledged = [0]
 
 
-class Counting(Client):  # type: ignore[misc]
+class Counting(Client):
     def _remove_message_from_queue(self, mid: int) -> None:  # gmqtt has no callback for it
         acknowledged[0] += 1
         super()._remove_message_from_queue(mid)

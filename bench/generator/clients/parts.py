@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from lines import say
+from bench.generator.clients.lines import say
 
 _TRIES = 100_000
 

@@ -4,9 +4,9 @@ import tempfile
 from pathlib import Path
 
 import uvloop
-from cars import main
-from parts import Parts
 
+from bench.generator.clients.cars import main
+from bench.generator.clients.parts import Parts
 from motorcade.runtime.mqtt_connection import Connection
 from motorcade.simulator.block import FleetBlock
 from motorcade.simulator.talk import Talk

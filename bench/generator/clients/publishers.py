@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from lines import Order, say, topic, wait
-from ticks import publish_in_ticks, settle
+from bench.generator.clients.lines import Order, say, topic, wait
+from bench.generator.clients.ticks import publish_in_ticks, settle
 
 #: Connects under way at one moment.
 _AT_ONCE = 500

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import uvloop
-from cars import main
-from lines import Order
 
+from bench.generator.clients.cars import main
+from bench.generator.clients.lines import Order
 from motorcade.fleet.arrays import Ints
 from motorcade.simulator.schedule import Schedule
 

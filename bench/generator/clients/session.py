@@ -1,9 +1,9 @@
 """Motorcade's MQTT session alone: what the adapter costs, without cars."""
 
 import uvloop
-from lines import Order
-from publishers import play
 
+from bench.generator.clients.lines import Order
+from bench.generator.clients.publishers import play
 from motorcade.runtime.mqtt import MqttSession
 
 acknowledged = [0]

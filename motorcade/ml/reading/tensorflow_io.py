@@ -193,7 +193,7 @@ def operations() -> Any:
     """
     tensorflow()
     try:
-        from tensorflow_io.python.ops import core_ops  # type: ignore[import-untyped]
+        from tensorflow_io.python.ops import core_ops
 
         # The library behind them is loaded when the first one is asked for.
         core_ops.io_kafka_readable_init  # noqa: B018
