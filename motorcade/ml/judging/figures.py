@@ -7,7 +7,7 @@ import numpy as np
 
 from motorcade.ml.judging.evaluation import Operating, Verdict
 from motorcade.ml.judging.picture import HEALTHY
-from motorcade.runtime.pages.plot import GREY, Plot, colour_of
+from motorcade.runtime.pages.plot import GREY, Plot, colour
 
 _POINTS = 400
 
@@ -72,7 +72,7 @@ def _budget(verdicts: Sequence[Verdict]) -> Plot:
                 "showlegend": False,
                 "x": [own.false_per_day],
                 "y": [own.recall],
-                "marker": {"color": colour_of(number), "size": 11, "symbol": "diamond"},
+                "marker": {"color": colour(number), "size": 11, "symbol": "diamond"},
             }
         )
     layout = _layout("false alerts per healthy vehicle-day", "failures announced", None, [0, 1.02])
@@ -104,9 +104,9 @@ def _scores(verdict: Verdict) -> Plot:
     kinds = _numbers(verdict)
     for name, counts in picture.histogram.items():
         share = np.array(counts) / max(1, sum(counts))
-        colour = GREY if name == HEALTHY else colour_of(kinds[name])
+        shown = GREY if name == HEALTHY else colour(kinds[name])
         line = _line(name, middle.tolist(), share.tolist(), 0)
-        line["line"] |= {"color": colour, "shape": "hvh"}
+        line["line"] |= {"color": shown, "shape": "hvh"}
         data.append(line | {"fill": "tozeroy"} if name == HEALTHY else line)
     layout = _layout("score", "share of the class", None, None)
     if log:
@@ -141,7 +141,7 @@ def _leads(verdict: Verdict) -> Plot | None:
             "boxpoints": "all",
             "jitter": 0.5,
             "pointpos": 0,
-            "marker": {"color": colour_of(kinds[kind]), "size": 3},
+            "marker": {"color": colour(kinds[kind]), "size": 3},
             "showlegend": False,
         }
         for kind, values in leads.items()
@@ -221,7 +221,7 @@ def _line(
         "name": name,
         "x": [_short(value) for value in x],
         "y": [_short(value) for value in y],
-        "line": {"color": colour_of(number), "width": 2, "shape": shape},
+        "line": {"color": colour(number), "width": 2, "shape": shape},
     }
 
 

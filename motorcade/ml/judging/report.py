@@ -6,7 +6,7 @@ from pathlib import Path
 from motorcade.ml.judging.bootstrap import Figure
 from motorcade.ml.judging.evaluation import Verdict
 from motorcade.ml.judging.figures import comparison_plots, model_plots
-from motorcade.runtime.pages import render as pages
+from motorcade.runtime.pages.page import environment, keep
 
 
 def write(
@@ -26,30 +26,22 @@ def write(
         notes: what people should know.
 
     Raises:
-        MotorcadeError: the file cannot be written.
+        PageError: the file cannot be written.
     """
-    pages.keep(render(verdicts, dataset=dataset, part=part, notes=notes), path)
+    keep(render(verdicts, dataset=dataset, part=part, notes=notes), path)
 
 
 def render(verdicts: Sequence[Verdict], *, dataset: str, part: str, notes: Sequence[str]) -> str:
     """The page as HTML; arguments as `write`."""
-    whole = comparison_plots(verdicts)
-    drawn = [model_plots(one) for one in verdicts]
-    firsts, at = [], len(whole)
-    for plots in drawn:
-        firsts.append(at)
-        at += len(plots)
-    return pages.render(
-        "motorcade.ml.judging",
-        "page.html.j2",
-        [plot for plots in (whole, *drawn) for plot in plots],
-        {"figure": _figure, "number": _number},
-        evaluations=[one.evaluation for one in verdicts],
+    templates = environment("motorcade.ml.judging", figure=_figure, number=_number)
+    evaluations = [one.evaluation for one in verdicts]
+    return templates.get_template("page.html.j2").render(
+        evaluations=evaluations,
         dataset=dataset,
         part=part,
         notes=notes,
-        whole=whole,
-        models=list(zip([v.evaluation for v in verdicts], drawn, firsts, strict=True)),
+        plots=comparison_plots(verdicts),
+        models=list(zip(evaluations, map(model_plots, verdicts), strict=True)),
     )
 
 

@@ -1,9 +1,8 @@
-"""A plot as plain values, and the colours of its lines. Pure."""
+"""A plot as plain values, and the colours of all plots. Pure."""
 
 from dataclasses import dataclass
 from typing import Any
 
-#: What lines and bars are drawn in, one after the other.
 _COLOURS = (
     "#3b82f6",
     "#f59e0b",
@@ -18,7 +17,8 @@ _COLOURS = (
     "#0ea5e9",
     "#f472b6",
 )
-GREY = "#94a3b8"
+#: Of what others are compared with.
+GREY = _COLOURS[7]
 
 
 @dataclass(frozen=True)
@@ -26,15 +26,18 @@ class Plot:
     """One plot.
 
     Attributes:
-        title: above it; note: beside the title, its unit or what is not obvious.
+        title: above it.
+        note: beside the title: the unit, and what is not obvious.
         figure: data and layout for Plotly; the page adds the colours of its theme.
+        wide: as the page, for what has much to name beside each other.
     """
 
     title: str
     note: str
     figure: dict[str, Any]
+    wide: bool = False
 
 
-def colour_of(number: int) -> str:
-    """The colour of the line of this number."""
+def colour(number: int) -> str:
+    """The colour of a line by its number, from 0; after the last colour they begin again."""
     return _COLOURS[number % len(_COLOURS)]

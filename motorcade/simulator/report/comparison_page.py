@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from motorcade.runtime.pages import render as pages
+from motorcade.runtime.pages.page import environment, keep
 from motorcade.simulator.report.compare import Change, Comparison
 from motorcade.simulator.report.figures import both_plots
+from motorcade.simulator.report.page import moment
 
 
 def figure(value: float | None) -> str:
@@ -18,23 +19,21 @@ def write(comparison: Comparison, path: Path) -> None:
     """Write the page.
 
     Raises:
-        MotorcadeError: the file cannot be written.
+        PageError: the file cannot be written.
     """
-    pages.keep(render(comparison), path)
+    keep(render(comparison), path)
 
 
 def render(comparison: Comparison) -> str:
     """The page as HTML."""
     a, b = comparison.a, comparison.b
-    return pages.render(
-        "motorcade.simulator.report",
-        "compare.html.j2",
-        both_plots(a, b),
-        {"figure": figure},
+    templates = environment("motorcade.simulator.report", figure=figure, moment=moment)
+    return templates.get_template("compare.html.j2").render(
         name=a.manifest.scenario.get("name", "run"),
         runs=[("A", a), ("B", b)],
         rows=comparison.rows,
         better=comparison.changed(Change.BETTER),
         worse=comparison.changed(Change.WORSE),
         differences=comparison.differences,
+        plots=both_plots(a, b),
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from motorcade.runtime.pages.plot import Plot, colour_of
+from motorcade.runtime.pages.plot import Plot, colour
 from motorcade.simulator.report.document import Document, Series, Stage
 
 #: Most points of a line; a longer run is thinned, keeping each stretch's highest value.
@@ -39,10 +39,9 @@ class _Line:
 @dataclass(frozen=True)
 class _Wanted:
     title: str
-    unit: str
+    note: str
     lines: list[_Line] = field(default_factory=list)
     log: bool = False
-    note: str = ""
 
 
 def family(name: str) -> str:
@@ -113,7 +112,7 @@ def _wanted(series: Series) -> Iterable[_Wanted]:
                 },
             ),
         ),
-        _Wanted("Latency", "ms", named.latencies(), log=True, note="from when a message was due"),
+        _Wanted("Latency", "ms, from when a message was due", named.latencies(), log=True),
         _Wanted(
             "Connections",
             "per second",
@@ -122,9 +121,9 @@ def _wanted(series: Series) -> Iterable[_Wanted]:
                 {"connects": "made", "disconnects": "lost"},
             ),
         ),
-        _Wanted("Lag", "records", named.all("lag."), note="that each group has not yet committed"),
+        _Wanted("Lag", "records, that each group has not yet committed", named.all("lag.")),
         _Wanted("CPU", "cores", named.families("cpu.", stack=True)),
-        _Wanted("Memory", "MiB", named.families("rss.", stack=True), note="resident"),
+        _Wanted("Memory", "MiB, resident", named.families("rss.", stack=True)),
     )
     return [one for one in every if any(_is_there(line.values) for line in one.lines)]
 
@@ -155,11 +154,11 @@ class _Named:
             "reconnect": "reconnect",
         }
         found = []
-        for colour, (name, text) in enumerate(names.items()):
+        for number, (name, text) in enumerate(names.items()):
             for share, dash in (("p50", "dot"), ("p99", "solid")):
                 values = self._figures.get(f"latency.{name}.{share}", [])
                 if _is_there(values):
-                    found.append(_Line(f"{text} {share}", values, dash, colour=colour))
+                    found.append(_Line(f"{text} {share}", values, dash, colour=number))
         lag = self._figures.get("generator.lag_ms", [])
         if _is_there(lag):
             found.append(_Line("generator's own lag", lag, "dash", colour=7))
@@ -202,23 +201,22 @@ def _drawn(document: Document, wanted: _Wanted) -> Plot:
     data = [_trace(line, elapsed, position) for position, line in enumerate(wanted.lines)]
     layout = _axes(elapsed[-1] - elapsed[0], log=wanted.log)
     layout["shapes"] = [*_bands(document, began, elapsed[-1]), *_marks(document, began)]
-    note = f"{wanted.unit}, {wanted.note}" if wanted.note else wanted.unit
-    return Plot(wanted.title, note, {"data": data, "layout": layout})
+    return Plot(wanted.title, wanted.note, {"data": data, "layout": layout})
 
 
 def _trace(line: _Line, elapsed: Sequence[int], position: int) -> dict[str, Any]:
     times, values = _thinned(elapsed, line.values)
-    colour = colour_of(position if line.colour is None else line.colour)
+    drawn = colour(position if line.colour is None else line.colour)
     trace: dict[str, Any] = {
         "type": "scatter",
         "mode": "lines",
         "name": line.name,
         "x": times,
         "y": values,
-        "line": {"color": colour, "width": 1 if line.stack else 1.8, "dash": line.dash},
+        "line": {"color": drawn, "width": 1 if line.stack else 1.8, "dash": line.dash},
     }
     if line.stack:
-        trace |= {"stackgroup": "all", "fillcolor": colour + "99"}
+        trace |= {"stackgroup": "all", "fillcolor": drawn + "99"}
     return trace
 
 
@@ -228,7 +226,6 @@ def _axes(lasts_ms: int, *, log: bool) -> dict[str, Any]:
         "xaxis": {"type": "date", "tickformat": form, "hoverformat": form, "nticks": 8},
         "yaxis": {"type": "log"} if log else {"rangemode": "tozero"},
         "hovermode": "x unified",
-        "showlegend": True,
     }
 
 
@@ -312,9 +309,9 @@ def _limit(document: Document) -> Plot:
             "x": [number for number, step in zip(numbers, steps, strict=True) if step.held is held],
             "y": [float(f"{step.offered:.4g}") for step in steps if step.held is held],
             "text": [step.phase for step in steps if step.held is held],
-            "marker": {"color": colour},
+            "marker": {"color": shown},
         }
-        for held, text, colour in ((True, "held", colour_of(2)), (False, "broke", colour_of(3)))
+        for held, text, shown in ((True, "held", colour(2)), (False, "broke", colour(3)))
     ]
     layout = {
         "xaxis": {"title": {"text": "step"}, "dtick": 1},

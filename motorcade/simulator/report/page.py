@@ -1,5 +1,6 @@
 """The report: one HTML file that needs nothing else, the outcome first."""
 
+import time
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from motorcade.runtime.pages import render as pages
+from motorcade.runtime.pages.page import environment, keep
 from motorcade.simulator.audit.latency import Latency
 from motorcade.simulator.audit.render import account_rows
 from motorcade.simulator.audit.verdict import (
@@ -53,19 +54,18 @@ def write(document: Document, path: Path) -> None:
     """Write the report of a run.
 
     Raises:
-        MotorcadeError: the file cannot be written.
+        PageError: the file cannot be written.
     """
-    pages.keep(render(document), path)
+    keep(render(document), path)
 
 
 def render(document: Document) -> str:
     """The report as HTML."""
     manifest, verdict = document.manifest, document.verdict
-    return pages.render(
-        "motorcade.simulator.report",
-        "page.html.j2",
-        plots(document),
-        {"ms": _ms, "count": _count, "span": _span},
+    templates = environment(
+        "motorcade.simulator.report", ms=_ms, count=_count, span=_span, moment=moment
+    )
+    return templates.get_template("page.html.j2").render(
         document=document,
         manifest=manifest,
         verdict=verdict,
@@ -76,6 +76,7 @@ def render(document: Document) -> str:
         checks=sorted(verdict.checks, key=lambda check: (check.ok, not check.judged)),
         accounts=account_rows(verdict),
         families=families(verdict.usage),
+        plots=plots(document),
         scenario=yaml.safe_dump(manifest.scenario, sort_keys=False, allow_unicode=True),
         settings=yaml.safe_dump(manifest.settings, sort_keys=True, allow_unicode=True),
     )
@@ -163,3 +164,8 @@ def _span(milliseconds: float) -> str:
     hours, rest = divmod(seconds, 3600)
     parts = [(hours, "h"), (rest // 60, "min"), (rest % 60, "s")]
     return " ".join(f"{n} {unit}" for n, unit in parts if n) or "0 s"
+
+
+def moment(milliseconds: int) -> str:
+    """A moment of wall clock, for people."""
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(milliseconds / 1000))

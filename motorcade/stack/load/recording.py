@@ -57,7 +57,7 @@ def keep(finished: Finished, scenario: Scenario, options: LoadOptions) -> None:
     """Write the run's document and report, where they are wanted.
 
     Raises:
-        DocumentError: a file cannot be written.
+        DocumentError, PageError: a file cannot be written.
     """
     if options.document is None and options.report is None:
         return

@@ -3,12 +3,15 @@
 from collections.abc import Callable
 from itertools import pairwise
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from motorcade.ml.drift.check import Limits, SignalDrift, bin_names, compare
+from motorcade.ml.drift.check import Drift, Limits, SignalDrift, bin_names, compare
+from motorcade.ml.drift.figures import WORST
 from motorcade.ml.drift.histogram import edges_of, histogram
+from motorcade.ml.drift.page import render
 from motorcade.ml.drift.psi import psi
 from motorcade.ml.drift.recent import after, slices
 from motorcade.ml.drift.reference import (
@@ -137,6 +140,25 @@ def test_a_look_at_all_signals_names_the_one_that_moved_and_no_other() -> None:
     found = look(warmer)
     assert [one.name for one in found if one.verdict == "drift"] == ["coolant_temp"]
     assert found[0].name == "coolant_temp"
+
+
+def test_the_page_of_a_look_tells_every_signal_and_draws_the_worst() -> None:
+    at = CATALOGUE.features.index("coolant_temp")
+
+    def warmer(values: NDArray[np.float32]) -> None:
+        values[:, at] += values[:, at].std()
+
+    began = 1_700_000_000_000
+    found = Drift("<i>auto</i>", 3, began, began + 600_000, 2400, 60, 0.01, 0.1, look(warmer))
+    html = render(found)
+    assert "<b>coolant_temp</b> drifted." in html
+    assert "2023-11-14 22:13 to 2023-11-14 22:23 UTC" in html
+    assert html.count('<tr class="strong">') == 1
+    assert all(f"<td>{name}</td>" in html for name in CATALOGUE.features)
+    assert html.count('<div class="box">') == 1 + WORST
+    assert "<i>" not in html
+    quiet = msgspec.structs.replace(found, signals=look())
+    assert "No drift." in render(quiet)
 
 
 def test_a_signal_that_stays_away_has_drifted() -> None:
