@@ -141,12 +141,19 @@ def _loss(verdict: Verdict) -> list[Tile]:
 
 
 def _rate(document: Document) -> str:
-    """The highest rate that lasted for ten seconds."""
-    rates = [one for one in document.series.figures.get("rate.sent", []) if one is not None]
-    if len(rates) < 10:
+    """The highest mean rate of a stage."""
+    series = document.series
+    rates = list(zip(series.time_ms, series.figures.get("rate.sent", []), strict=False))
+    means = {}
+    for stage in document.stages:
+        within = (stage.from_ms, stage.to_ms)
+        found = [r for at, r in rates if r is not None and within[0] < at <= within[1]]
+        if found:
+            means[stage.name] = sum(found) / len(found)
+    if not means:
         return ""
-    best = max(min(rates[at : at + 10]) for at in range(len(rates) - 9))
-    return f"{best:,.0f}/s held for 10 s"
+    best = max(means, key=lambda name: means[name])
+    return f"{means[best]:,.0f}/s in the stage {best}"
 
 
 def _ms(value: float | None) -> str:

@@ -52,6 +52,10 @@ def test_the_report_is_one_file_with_the_outcome_first() -> None:
     for name in ("Cars", "Messages", "Latency", "Lag", "CPU", "Memory"):
         assert f"<h3>{name} " in html
     assert "mosquitto</td>" in re.sub(r" <span.*?</span>", "", html)
+    sent = run_document().series.figures["rate.sent"][10:100]
+    told = re.search(r"<small>([\d,]+)/s in the stage hold</small>", html)
+    assert told is not None
+    assert float(told[1].replace(",", "")) == pytest.approx(sum(filter(None, sent)) / 90, rel=0.01)
 
 
 def test_what_a_run_says_cannot_end_the_reports_script() -> None:
