@@ -69,11 +69,11 @@ def program(name: str, environment: Mapping[str, str], folder: Path) -> Program:
     )
 
 
-async def waiting_for(port: int) -> list[str]:
+async def waiting_for(port: int, patience_s: float = 5.0) -> list[str]:
     """What a process still waits for before it is ready; empty when it is ready."""
     try:
         async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session,
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=patience_s)) as session,
             session.get(f"http://{LOOPBACK}:{port}/readyz") as response,
         ):
             if response.status == 200:

@@ -178,6 +178,7 @@ class Course:
         began = _wall_ms()
         names = self.disturber.programs(event)
         await self.disturber.perform(event)
+        self.watch.disturbed(names)
         detail = ", ".join(names)
         self.happened.append(Happening(event.kind, detail, began, _wall_ms(), True, names))
 

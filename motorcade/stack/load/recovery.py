@@ -45,13 +45,13 @@ def has_to_recover(event: FleetEvent | StackEvent) -> bool:
 
 
 def calm(sample: Sample, rate_per_s: float) -> bool:
-    """Whether all cars are connected and nothing of the pipeline is behind.
+    """Whether all cars are connected, and nothing of the pipeline is away or behind.
 
     Args:
         sample: a look at the run.
         rate_per_s: messages/s that the fleet publishes.
     """
-    if not sample.fleet or sample.connected < sample.wanted:
+    if not sample.fleet or sample.connected < sample.wanted or sample.unready:
         return False
     if sample.kafka is None:
         return sample.without_kafka

@@ -166,7 +166,9 @@ class LoadRun:
         async with AsyncExitStack() as held:
             held.push_async_callback(asyncio.to_thread, simulation.remove)
             drops = await held.enter_async_context(aim.broker.counting())
-            watch = await held.enter_async_context(Watch(simulation, meter, kafka))
+            ports = {} if aim.state is None else aim.state.http
+            watch = Watch(simulation, meter, kafka, ports=ports)
+            await held.enter_async_context(watch)
             disturber = Disturber(aim.keeper, aim.broker_programs, self._tell)
             course = Course(self.scenario, watch, disturber, drops, self._screen)
             course.require_parts()

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -18,6 +18,7 @@ from motorcade.fleet.errors import MotorcadeError
 from motorcade.fleet.settings import ProcessSettings
 from motorcade.runtime.kafka import consumer, started
 from motorcade.simulator.audit.payloads import Payloads
+from motorcade.stack import processes
 from motorcade.stack.load.newest import Newest
 from motorcade.stack.pipeline import Pipeline, look
 from motorcade.stack.simulation import Simulation
@@ -25,6 +26,8 @@ from motorcade.stack.usage import UsageMeter
 
 #: A Kafka that does not answer so long is away: the look goes on without it.
 _KAFKA_S = 3.0
+#: A process that does not say so long whether it is ready is not.
+_READY_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Sample:
         machine: share of all cores that was busy since the last look, 0 to 1.
         drops: messages that the broker dropped so far; None if it won't say.
         without_kafka: whether there is no Kafka to look at.
+        unready: processes that something was done to and that are not ready again.
     """
 
     time_ms: int
@@ -59,6 +63,7 @@ class Sample:
     machine: float
     drops: int | None
     without_kafka: bool = False
+    unready: frozenset[str] = frozenset()
 
     @property
     def connected(self) -> int:
@@ -138,12 +143,15 @@ class Watch:
         simulation: the fleet.
         meter: of the processes.
         kafka: where to look for records; None without a Kafka.
+        ports: at which each process of ours says whether it is ready.
     """
 
     simulation: Simulation
     meter: UsageMeter
     kafka: KafkaWatch | None
     samples: list[Sample] = field(default_factory=list)
+    ports: Mapping[str, int] = field(default_factory=dict)
+    _unready: set[str] = field(default_factory=set)
 
     async def __aenter__(self) -> Self:
         psutil.cpu_percent(None)  # the first call has nothing to compare with
@@ -158,9 +166,15 @@ class Watch:
         if self.kafka is not None:
             await self.kafka.close()
 
+    def disturbed(self, programs: Iterable[str]) -> None:
+        """Something was done to these: looks tell which of them are not ready again."""
+        self._unready |= self.ports.keys() & set(programs)
+
     async def sample(self, drops: int | None) -> Sample:
         """Look now."""
-        fleet, kafka = await asyncio.gather(self._fleet(), self._look_at_kafka())
+        fleet, kafka, _ = await asyncio.gather(
+            self._fleet(), self._look_at_kafka(), self._ask_the_unready()
+        )
         await asyncio.to_thread(self.meter.sample)
         one = Sample(
             time.time_ns() // 1_000_000,
@@ -171,6 +185,7 @@ class Watch:
             psutil.cpu_percent(None) / 100,
             drops,
             self.kafka is None,
+            frozenset(self._unready),
         )
         self.samples.append(one)
         return one
@@ -182,6 +197,13 @@ class Watch:
             return fleet
         except MotorcadeError:
             return {}  # a busy master answers the next look
+
+    async def _ask_the_unready(self) -> None:
+        asked = list(self._unready)
+        waiting = await asyncio.gather(
+            *(processes.waiting_for(self.ports[name], _READY_S) for name in asked)
+        )
+        self._unready -= {name for name, lacks in zip(asked, waiting, strict=True) if not lacks}
 
     async def _look_at_kafka(self) -> KafkaView | None:
         return None if self.kafka is None else await self.kafka.look()

@@ -16,7 +16,14 @@ from motorcade.stack.load.window import Window
 CARS, RATE = 100, 50.0
 
 
-def look(second: float, *, lag: int = 0, late_ms: float = 50, **fleet: Any) -> Sample:
+def look(
+    second: float,
+    *,
+    lag: int = 0,
+    late_ms: float = 50,
+    unready: frozenset[str] = frozenset(),
+    **fleet: Any,
+) -> Sample:
     """A look at a run in which everything is as it should be, but for what is given."""
     sent = int(second * RATE)
     counts = dict.fromkeys((topics.RAW, topics.TELEMETRY, topics.DLQ, topics.PREDICTIONS), sent)
@@ -29,6 +36,7 @@ def look(second: float, *, lag: int = 0, late_ms: float = 50, **fleet: Any) -> S
         rss_mib={},
         machine=0.6,
         drops=0,
+        unready=unready,
     )
 
 
@@ -44,8 +52,8 @@ def run(**disturbed: Any) -> list[Sample]:
 
 @pytest.mark.parametrize(
     "disturbed",
-    [{"connected": 99}, {"lag": 1000}, {"late_ms": 9000.0}],
-    ids=["a car is away", "refine lags", "Kafka gets what is old"],
+    [{"connected": 99}, {"lag": 1000}, {"late_ms": 9000.0}, {"unready": frozenset({"dispatch"})}],
+    ids=["a car is away", "refine lags", "Kafka gets what is old", "a process is not ready"],
 )
 def test_a_run_has_recovered_when_nothing_is_amiss_any_more(disturbed: dict[str, Any]) -> None:
     assert recovery(run(**disturbed)) == 11
