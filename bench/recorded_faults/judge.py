@@ -11,7 +11,7 @@ from motorcade.fleet.alert_rules import Rule
 from motorcade.fleet.arrays import Floats
 from motorcade.fleet.catalogue import Catalogue
 from motorcade.fleet.telemetry import TelemetryColumns
-from motorcade.ml.judging.events import raised
+from motorcade.ml.judging.events import MINUTE_MS, raised
 from motorcade.ml.judging.metrics import poisson_upper, ranking
 from motorcade.ml.judging.observe import Streams, observe
 from motorcade.ml.models.base import Model
@@ -19,9 +19,8 @@ from motorcade.ml.models.base import Model
 #: False alerts an hour for which recall is told beside that of a model's own threshold.
 BUDGETS = (0.1, 0.5)
 #: Shares of healthy messages above the thresholds that are tried for a budget.
-TRIED = tuple(np.geomspace(1e-4, 0.2, 60).tolist())
+TRIED = np.geomspace(1e-4, 0.2, 60)
 HOUR_MS = 3_600_000
-MINUTE_MS = 60_000
 
 
 class Drive(NamedTuple):
@@ -109,12 +108,9 @@ def summed_up(model: str, folds: Sequence[Fold], interval_ms: int) -> dict[str, 
     own = tally(folds, [fold.threshold for fold in folds], interval_ms)
     clean = [drive for fold in folds for drive in fold.drives if not drive.fault]
     hours = sum(len(drive.columns) for drive in clean) * interval_ms / HOUR_MS
-    tried = [
-        tally(
-            folds, [float(np.quantile(fold.scores(""), 1 - share)) for fold in folds], interval_ms
-        )
-        for share in TRIED
-    ]
+    healthy = [fold.scores("") for fold in folds]
+    levels = [np.quantile(scores, 1 - TRIED).tolist() for scores in healthy]
+    tried = [tally(folds, thresholds, interval_ms) for thresholds in zip(*levels, strict=True)]
     within = {
         budget: max(
             (one for one in tried if one.false <= budget * hours),
@@ -123,13 +119,14 @@ def summed_up(model: str, folds: Sequence[Fold], interval_ms: int) -> dict[str, 
         )
         for budget in BUDGETS
     }
-    healthy = np.concatenate([fold.scores("") for fold in folds])
+    ordinary = np.concatenate(healthy)
     faults = {}
     for fault in FAULTS:
         drives = sum(drive.fault == fault for fold in folds for drive in fold.drives)
         scores = np.concatenate([fold.scores(fault) for fold in folds])
         parted = ranking(
-            np.concatenate([healthy, scores]), np.arange(len(healthy) + len(scores)) >= len(healthy)
+            np.concatenate([ordinary, scores]),
+            np.arange(len(ordinary) + len(scores)) >= len(ordinary),
         )
         delays = own.delays[fault]
         faults[fault] = {

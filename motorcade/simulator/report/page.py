@@ -146,8 +146,7 @@ def _rate(document: Document) -> str:
     rates = list(zip(series.time_ms, series.figures.get("rate.sent", []), strict=False))
     means = {}
     for stage in document.stages:
-        within = (stage.from_ms, stage.to_ms)
-        found = [r for at, r in rates if r is not None and within[0] < at <= within[1]]
+        found = [r for at, r in rates if r is not None and stage.from_ms < at <= stage.to_ms]
         if found:
             means[stage.name] = sum(found) / len(found)
     if not means:
