@@ -7,7 +7,6 @@ pipeline, and audits them. The same figures hold for longer runs: memory grows w
 the partitions that are read at the same time.
 """
 
-import argparse
 import asyncio
 import resource
 import subprocess
@@ -23,6 +22,7 @@ import numpy as np
 import psutil
 from confluent_kafka import Producer
 
+from bench import arguments
 from motorcade.fleet import topics
 from motorcade.fleet.arrays import Ints
 from motorcade.fleet.catalogue import load_catalogue
@@ -217,15 +217,11 @@ async def measure(plan: Plan, fleet: Fleet, messages: int) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="motorcade bench audit",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--messages", type=int, default=2_000_000)
-    parser.add_argument("--cars", type=int, default=100_000)
-    parser.add_argument("--form", choices=("json", "avro"), default="json")
-    parser.add_argument("--batch", type=int, default=1)
+    parser = arguments.parser("audit", __doc__)
+    parser.add_argument("--messages", type=int, default=2_000_000, help="records to audit")
+    parser.add_argument("--cars", type=int, default=100_000, help="that sent them")
+    parser.add_argument("--form", choices=("json", "avro"), default="json", help="of the payload")
+    parser.add_argument("--batch", type=int, default=1, help="samples in one publish")
     options = parser.parse_args()
     with own_kafka() as bootstrap:
         fleet = Fleet(options.cars)

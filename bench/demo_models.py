@@ -7,7 +7,6 @@ Every model learns from the cars that train and scores every message of the cars
 nothing is tuned on those. With --absent, that share of the held-out values is missing.
 """
 
-import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ from sklearn.metrics import (  # type: ignore[import-untyped]
     roc_auc_score,
 )
 
+from bench import arguments
 from motorcade.fleet.arrays import Bools, Floats
 from motorcade.fleet.catalogue import load_catalogue, shipped_catalogue
 from motorcade.fleet.clock import RunClock
@@ -193,15 +193,11 @@ def contests(cars: int, iterations: int, absent: float, seed: int) -> Iterator[l
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(
-        prog="motorcade bench demo-models",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--cars", type=int, default=500)
+    parser = arguments.parser("demo-models", __doc__)
+    parser.add_argument("--cars", type=int, default=500, help="cars of the demo")
     parser.add_argument("--iterations", type=int, default=14, help="of 5 s, messages of a car")
     parser.add_argument("--absent", type=float, default=0.0, help="share of values missing")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of cars and models")
     given = parser.parse_args()
     table = Table("model", "scored", "ROC-AUC", "PR-AUC")
     progress = Console(stderr=True)

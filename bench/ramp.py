@@ -7,7 +7,6 @@ somebody's own broker, with messages so rare that connecting is all the work the
 generator share the machine.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from bench import arguments
 from bench.brokers.nodes import Nodes, missing, running
 from motorcade.stack.checks import raise_descriptor_limit
 from motorcade.stack.errors import StackError
@@ -66,14 +66,10 @@ def ramp(nodes: Nodes, cars: int, offered: float, folder: Path) -> dict[str, Any
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="motorcade bench ramp",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--cars", type=int, default=100_000, help="(100000)")
-    parser.add_argument("--brokers", type=int, default=8, help="mosquittos in the farm (8)")
-    parser.add_argument("--offered", type=float, default=8000, help="connects/s offered (8000)")
+    parser = arguments.parser("ramp", __doc__)
+    parser.add_argument("--cars", type=int, default=100_000, help="")
+    parser.add_argument("--brokers", type=int, default=8, help="mosquittos in the farm")
+    parser.add_argument("--offered", type=float, default=8000, help="connects/s offered")
     parser.add_argument("--json", type=Path, help="write every figure to this file, too")
     options = parser.parse_args()
     if why := missing("mosquitto"):

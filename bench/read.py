@@ -8,7 +8,6 @@ threads counted. Kafka is one that tensorflow-io can read, 3.9 or older; without
 started for it.
 """
 
-import argparse
 import io
 import json
 import tempfile
@@ -23,6 +22,7 @@ import numpy as np
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from bench import arguments
 from motorcade.fleet.avro import telemetry_schema
 from motorcade.fleet.catalogue import load_catalogue
 from motorcade.fleet.settings import ProcessSettings
@@ -145,13 +145,9 @@ def compare(bootstrap: str, count: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="motorcade bench read",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = arguments.parser("read", __doc__)
     parser.add_argument("--kafka", metavar="BOOTSTRAP", help="where it is; else one is started")
-    parser.add_argument("--records", type=int, default=400_000, help="(400000)")
+    parser.add_argument("--records", type=int, default=400_000, help="")
     options = parser.parse_args()
     if options.kafka:
         compare(options.kafka, options.records)

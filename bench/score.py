@@ -7,7 +7,6 @@ does not depend on what they learnt. With --live real servers are started, telem
 a steady rate, and Kafka's own times of each message and of its prediction say what scoring added.
 """
 
-import argparse
 import asyncio
 import json
 import tempfile
@@ -20,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from bench import arguments
 from motorcade.fleet import topics
 from motorcade.fleet.avro import TELEMETRY_SUBJECT
 from motorcade.fleet.catalogue import load_catalogue
@@ -304,16 +304,12 @@ async def live(running: Any, rate: float, seconds: float) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="motorcade bench score",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = arguments.parser("score", __doc__)
     parser.add_argument("--live", action="store_true", help="start servers and measure latency")
     parser.add_argument("--only-live", action="store_true", help="measure nothing but latency")
     parser.add_argument("--rate", type=float, default=10_000.0, help="messages/s of --live")
     parser.add_argument("--seconds", type=float, default=20.0, help="how long --live measures")
-    parser.add_argument("--json", type=Path, help="write the figures to a file")
+    parser.add_argument("--json", type=Path, help="write every figure to this file, too")
     options = parser.parse_args()
     found: dict[str, Any] = {}
     if not options.only_live:

@@ -6,11 +6,11 @@ Run it on a stack that has carried a load (`motorcade generate`, `motorcade load
 log are files, so their size over the number of their records is what retention has to pay for.
 """
 
-import argparse
 from pathlib import Path
 
 from confluent_kafka import Consumer, TopicPartition
 
+from bench import arguments
 from motorcade.fleet.topics import DTC, PREDICTIONS, RAW, TELEMETRY, TOPICS
 from motorcade.stack.state import StateFolder
 
@@ -53,10 +53,6 @@ def main(state: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        prog="motorcade bench stored",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = arguments.parser("stored", __doc__)
     parser.add_argument("state", metavar="STATE", type=Path, help="state folder of the stack")
     main(parser.parse_args().state)

@@ -22,6 +22,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
+from bench import arguments
 from bench.bridge.peers import FILTER, PEERS, Peer, Place
 from bench.pipeline.fleet import Fleet, publish
 from bench.pipeline.running import Stack, cpu_s, stack
@@ -232,18 +233,14 @@ def _line(row: Row) -> str:
 
 def main() -> None:
     names = [peer.name for peer in PEERS]
-    parser = argparse.ArgumentParser(
-        prog="motorcade bench bridge",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = arguments.parser("bridge", __doc__)
     parser.add_argument("--peers", default=",".join(names), help="of " + ", ".join(names))
-    parser.add_argument("--cars", type=int, default=5000)
+    parser.add_argument("--cars", type=int, default=5000, help="that the messages are of")
     parser.add_argument("--rate", type=float, default=3000, help="live, msg/s; half while killed")
     parser.add_argument("--seconds", type=float, default=6, help="of each live rate")
     parser.add_argument("--messages", type=int, default=30_000, help="queued, to drain")
-    parser.add_argument("--kills", type=int, default=5)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--kills", type=int, default=5, help="SIGKILLs of each bridge")
+    parser.add_argument("--json", type=Path, help="write every figure to this file, too")
     options = parser.parse_args()
     wanted = options.peers.split(",")
     unknown = set(wanted) - set(names)

@@ -16,6 +16,7 @@ from typing import Any
 
 import uvloop
 
+from bench import arguments
 from bench.brokers.conformance import Finding, examine
 from bench.brokers.load import Cost, Loss, measure
 from bench.brokers.nodes import BROKERS, missing, running
@@ -46,14 +47,12 @@ def run(name: str, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="motorcade bench brokers", description=(__doc__ or "").splitlines()[0]
-    )
+    parser = arguments.parser("brokers", __doc__)
     parser.add_argument("--broker", action="append", choices=BROKERS, help="only this one; again")
-    parser.add_argument("--nodes", type=int, default=3, help="nodes of each (3)")
-    parser.add_argument("--cars", type=int, default=300, help="connections; 0: no load (300)")
-    parser.add_argument("--rate", type=float, default=300, help="messages a second (300)")
-    parser.add_argument("--seconds", type=float, default=8, help="seconds of measuring (8)")
+    parser.add_argument("--nodes", type=int, default=3, help="nodes of each")
+    parser.add_argument("--cars", type=int, default=300, help="connections; 0: no load")
+    parser.add_argument("--rate", type=float, default=300, help="messages a second")
+    parser.add_argument("--seconds", type=float, default=8, help="seconds of measuring")
     parser.add_argument("--json", type=Path, help="write every figure to this file, too")
     options = parser.parse_args()
     raise_descriptor_limit()

@@ -10,13 +10,13 @@ missing says so in its row; those of other languages are installed and built bel
 beside the bare protocol and cars whose order is scattered over memory.
 """
 
-import argparse
 import json
 import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
+from bench import arguments
 from bench.generator.breakdown import breakdown, breakdown_table
 from bench.generator.broker import mosquitto
 from bench.generator.measure import Figures, Load, measure
@@ -75,19 +75,15 @@ def _profile(load: Load, folder: Path, json_file: Path | None) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="motorcade bench generator",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = arguments.parser("generator", __doc__)
     names = [peer.name for peer in PEERS]
     parser.add_argument("--peer", action="append", choices=names, help="only this one; again")
     parser.add_argument("--profile", action="store_true", help="a car's message, part by part")
-    parser.add_argument("--clients", type=int, default=2000, help="connections of each (2000)")
-    parser.add_argument("--interval", type=float, default=2, help="seconds between messages (2)")
-    parser.add_argument("--seconds", type=float, default=20, help="seconds of publishing (20)")
-    parser.add_argument("--payload", type=int, default=600, help="bytes a message (600)")
-    parser.add_argument("--qos", type=int, choices=(0, 1), default=1)
+    parser.add_argument("--clients", type=int, default=2000, help="connections of each")
+    parser.add_argument("--interval", type=float, default=2, help="seconds between messages")
+    parser.add_argument("--seconds", type=float, default=20, help="seconds of publishing")
+    parser.add_argument("--payload", type=int, default=600, help="bytes a message")
+    parser.add_argument("--qos", type=int, choices=(0, 1), default=1, help="of the messages")
     parser.add_argument("--json", type=Path, help="write every figure to this file, too")
     options = parser.parse_args()
     raise_descriptor_limit()

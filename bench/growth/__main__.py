@@ -8,13 +8,13 @@ First the same 10,000 cars send 1,000, 5,000 and 10,000 messages a second; then 
 resident MiB, by process. A straight line is fitted to each; its worst deviation is printed.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from bench import arguments
 from bench.growth.lines import ALL, Growth, growth
 from bench.growth.page import Shown, write
 from bench.growth.points import Point, run, total
@@ -62,18 +62,14 @@ def shown(name: str, points: Sequence[Point], found: Growth) -> Shown:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="motorcade bench growth",
-        description=__doc__,
-        formatter_class=argparse.RawTextHelpFormatter,
-    )
+    parser = arguments.parser("growth", __doc__)
     parser.add_argument("--quick", action="store_true", help="small fleets, short stages")
     parser.add_argument("--seconds", type=float, help="length of each stage; 60, or 15 when quick")
     parser.add_argument("--only", choices=("rates", "cars"), help="only this growth")
     parser.add_argument(
         "--plot", type=Path, default=Path("growth.html"), help="where the plot goes"
     )
-    parser.add_argument("--json", type=Path, help="write every figure here")
+    parser.add_argument("--json", type=Path, help="write every figure to this file, too")
     options = parser.parse_args()
     plan = QUICK if options.quick else FULL
     seconds = options.seconds or (15 if options.quick else 60)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from bench import arguments
 from bench.pipeline.fleet import Fleet, publish
 from bench.pipeline.running import OURS, Process, Stack, cpu_s, rss_mib, stack
 from bench.score import manifest, weights
@@ -190,18 +191,14 @@ def show(table: dict[str, dict[str, float]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="motorcade bench pipeline",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--cars", type=int, default=100_000)
+    parser = arguments.parser("pipeline", __doc__)
+    parser.add_argument("--cars", type=int, default=100_000, help="that the messages are of")
     parser.add_argument("--messages", type=int, default=300_000, help="to drain; 0 for none")
     parser.add_argument("--rates", default="1000,3000,10000", help="live, msg/s; empty for none")
     parser.add_argument("--seconds", type=float, default=20, help="of each live rate")
     parser.add_argument("--only", default="", help="processes to drain")
     parser.add_argument("--wrap", default="", help="NAME=COMMAND: run a process under a profiler")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="write every figure to this file, too")
     options = parser.parse_args()
     options.rates = [float(rate) for rate in options.rates.split(",") if rate]
     options.only = [name for name in options.only.split(",") if name]

@@ -10,13 +10,13 @@ drives. False alarms are counted on the drives as they were recorded. Training, 
 alerts are those of the stream.
 """
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bench import arguments
 from bench.recorded_faults.inject import FAULTS
 from bench.recorded_faults.judge import Drive, Fold, Rows, fold_of, summed_up
 from motorcade.fleet.catalogue import Catalogue, load_catalogue
@@ -123,18 +123,14 @@ def show(one: dict[str, Any]) -> None:
 
 def main() -> None:
     """Train, judge, print."""
-    parser = argparse.ArgumentParser(
-        prog="motorcade bench recorded-faults",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--models", default="pca,mahalanobis,boosted")
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
+    parser = arguments.parser("recorded-faults", __doc__)
+    parser.add_argument("folder", type=Path, help="of the recorded drives, CSV")
+    parser.add_argument("--models", default="pca,mahalanobis,boosted", help="to train and judge")
+    parser.add_argument("--json", type=Path, help="write every figure to this file, too")
+    options = parser.parse_args()
     catalogue = load_catalogue(HERE / "signals.yaml")
-    names = arguments.models.split(",")
-    recordings = load_drives(arguments.folder, catalogue, load_mapping(HERE / "recordings.yaml"))
+    names = options.models.split(",")
+    recordings = load_drives(options.folder, catalogue, load_mapping(HERE / "recordings.yaml"))
     order = np.random.default_rng(0).permutation(len(recordings)).tolist()
     every = [copies(recordings, number, catalogue) for number in order]
     folds: list[list[Fold]] = []
@@ -150,8 +146,8 @@ def main() -> None:
     ]
     for one in found:
         show(one)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
