@@ -1,6 +1,7 @@
 """The run's clock: event time against wall time, which `--speedup` runs faster than the wall."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import numpy as np
 
@@ -50,3 +51,12 @@ class RunClock:
         if not clock.speedup > 0:
             raise SettingsError(f"clock={text!r}: the speed-up must be above 0.")
         return clock
+
+
+def utc(milliseconds: float) -> str:
+    """A moment in UTC for people, to the second, such as 2026-11-23 01:02:03.
+
+    Args:
+        milliseconds: since 1970, of wall clock or of event time.
+    """
+    return f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%d %H:%M:%S}"

@@ -5,7 +5,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from motorcade.fleet.clock import utc
 from motorcade.fleet.settings import ProcessSettings
 from motorcade.stack.train_cli import moment_ms
 
@@ -87,7 +87,7 @@ def record(
         return
     typer.echo(
         f"{found.name}: {found.records:,} records of {found.vehicles:,} vehicles, "
-        f"{_when(found.event_from)} to {_when(found.event_to)} UTC of event time, "
+        f"{utc(found.event_from)} to {utc(found.event_to)} UTC of event time, "
         f"{found.codes} trouble codes."
     )
     typer.echo(f"Next: motorcade train autoencoder --dataset {found.name}")
@@ -111,11 +111,11 @@ def list_(as_json: AsJson = False) -> None:
     for one in found:
         table.add_row(
             one.name,
-            _when(one.created),
+            utc(one.created),
             f"{one.records:,}",
             f"{one.vehicles:,}",
             str(one.codes),
-            f"{_when(one.event_from)} – {_when(one.event_to)}",
+            f"{utc(one.event_from)} – {utc(one.event_to)}",
         )
     Console().print(table)
 
@@ -143,9 +143,9 @@ def show(
     by = f"vehicles that match {found.test_vehicles!r}" if found.test_vehicles else "by a hash"
     lines = {
         "name": found.name,
-        "recorded": f"{_when(found.created)} UTC",
+        "recorded": f"{utc(found.created)} UTC",
         "records": f"{found.records:,} of {found.vehicles:,} vehicles",
-        "event time": f"{_when(found.event_from)} to {_when(found.event_to)} UTC",
+        "event time": f"{utc(found.event_from)} to {utc(found.event_to)} UTC",
         "trouble codes": str(found.codes),
         "catalogue": f"{found.catalogue} (sha256 {found.catalogue_sha256[:12]}…)",
         "schemas": ", ".join(map(str, found.schema_ids)),
@@ -209,7 +209,3 @@ def _document(one: "DatasetRecord") -> dict[str, Any]:
 
 def _print_json(document: Any) -> None:
     sys.stdout.write(json.dumps(document) + "\n")
-
-
-def _when(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")

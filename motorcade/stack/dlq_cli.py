@@ -2,13 +2,13 @@
 
 import asyncio
 import json
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from motorcade.fleet.clock import utc
 from motorcade.fleet.errors import MotorcadeError
 from motorcade.fleet.settings import ProcessSettings
 
@@ -59,7 +59,7 @@ def list_(
     table = Table("place", "refused (UTC)", "vehicle", "rule", "reason", box=None, pad_edge=False)
     for letter in letters:
         table.add_row(
-            str(letter.place), _when(letter.refused), letter.vehicle_id, letter.rule, letter.reason
+            str(letter.place), utc(letter.refused), letter.vehicle_id, letter.rule, letter.reason
         )
     Console().print(table)
 
@@ -76,7 +76,7 @@ def show(place: Place, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps(letter.document(), ensure_ascii=False))
         return
-    document = letter.document() | {"refused": _when(letter.refused)}
+    document = letter.document() | {"refused": utc(letter.refused)}
     payload = document.pop("payload")
     width = max(map(len, document))
     for name, value in document.items():
@@ -130,7 +130,3 @@ def _print_counts(counts: dict[str, int], *, as_json: bool) -> None:
         for rule, count in counts.items():
             table.add_row(rule, str(count))
         Console().print(table)
-
-
-def _when(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -3,13 +3,13 @@
 import asyncio
 import json
 import sys
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from motorcade.fleet.clock import utc
 from motorcade.fleet.errors import SettingsError
 from motorcade.fleet.settings import ProcessSettings
 
@@ -66,7 +66,7 @@ def list_(as_json: AsJson = False) -> None:
         table.add_row(
             f"{manifest.name}:{manifest.version}",
             one.slot.value if one.slot else "",
-            _when(manifest.created),
+            utc(manifest.created),
             manifest.origin.dataset,
             _window(manifest.window.rows, manifest.window.every_ms),
             f"{manifest.threshold:.3g}",
@@ -89,7 +89,7 @@ def show(model: Model, as_json: AsJson = False) -> None:
     hours = manifest.horizon_ms / 3_600_000
     lines = {
         "model": f"{manifest.name}:{manifest.version} ({manifest.architecture})",
-        "trained": f"{_when(manifest.created)} UTC on {manifest.origin.dataset or 'no data set'}",
+        "trained": f"{utc(manifest.created)} UTC on {manifest.origin.dataset or 'no data set'}",
         "window": _window(manifest.window.rows, manifest.window.every_ms),
         "needs": f"{manifest.least_filled} samples, {manifest.minimum_coverage:.0%} of the signals",
         "threshold": f"{manifest.threshold:.4g}",
@@ -230,10 +230,6 @@ def _window(rows: int, every_ms: int) -> str:
     if rows == 1 and not every_ms:
         return "the message alone"
     return f"{rows} × {every_ms / 1000:g} s" if every_ms else f"{rows} messages"
-
-
-def _when(ms: int) -> str:
-    return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def _print_json(document: Any) -> None:

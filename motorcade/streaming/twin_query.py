@@ -3,7 +3,6 @@
 import difflib
 import json
 import math
-from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -12,6 +11,7 @@ from rich.text import Text
 
 from motorcade.fleet.avro import IDENTITY_FIELDS
 from motorcade.fleet.catalogue import Catalogue
+from motorcade.fleet.clock import utc
 from motorcade.fleet.columns import schema_id_of
 from motorcade.fleet.errors import MotorcadeError
 from motorcade.fleet.predictions import PredictionAvro
@@ -62,7 +62,7 @@ def render(found: dict[str, Any], catalogue: Catalogue) -> RenderableType:
     lines: list[RenderableType] = [Text(found["vin"], style="bold"), _facts(found)]
     lines += [_alert_line(alert) for alert in found["alerts"]]
     lines += [
-        Text(f"DTC {dtc['code']} {dtc['kind']} at {_when(dtc['time'])}", style="red")
+        Text(f"DTC {dtc['code']} {dtc['kind']} at {utc(dtc['time'])} UTC", style="red")
         for dtc in found["dtcs"]
     ]
     if found["telemetry"]:
@@ -172,7 +172,7 @@ def _facts(found: dict[str, Any]) -> Table:
         grid.add_row("connection", f"{state}, connection {connection['connection']}, {place}")
     if telemetry:
         place = f"boot {telemetry['boot']}, message {telemetry['seq']}"
-        grid.add_row("telemetry", f"{_when(telemetry['time'])} ({place})")
+        grid.add_row("telemetry", f"{utc(telemetry['time'])} UTC ({place})")
     if health:
         grid.add_row("health", _health(health))
     if command:
@@ -194,7 +194,7 @@ def _health(health: dict[str, Any]) -> str:
 
 def _alert_line(alert: dict[str, Any]) -> Text:
     style = {"critical": "bold red", "warning": "yellow"}.get(alert["severity"], "cyan")
-    when = _when(alert["time"])
+    when = f"{utc(alert['time'])} UTC"
     return Text(f"{alert['severity']} {alert['kind']} since {when}: {alert['advice']}", style=style)
 
 
@@ -205,7 +205,3 @@ def _signals(telemetry: dict[str, Any], catalogue: Catalogue) -> Table:
         if signal.name in values:
             table.add_row(signal.name, f"{values[signal.name]:.{signal.precision}f}", signal.unit)
     return table
-
-
-def _when(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

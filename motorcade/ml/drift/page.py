@@ -1,6 +1,5 @@
 """A look at drift on a page of its own: every signal's index, and the worst signals' shares."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 from motorcade.ml.drift.check import Drift, shares
@@ -19,13 +18,9 @@ def write(drift: Drift, path: Path) -> None:
 
 def render(drift: Drift) -> str:
     """The page as HTML."""
-    templates = environment("motorcade.ml.drift", moment=_moment)
+    templates = environment("motorcade.ml.drift")
     return templates.get_template("page.html.j2").render(
         drift=drift,
         rows=[(one, shares(one.reference)[-1], shares(one.recent)[-1]) for one in drift.signals],
         plots=plots(drift),
     )
-
-
-def _moment(ms: int) -> str:
-    return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M}"

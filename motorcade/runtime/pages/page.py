@@ -7,6 +7,7 @@ import msgspec
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
+from motorcade.fleet.clock import utc
 from motorcade.fleet.errors import MotorcadeError
 
 _BASE = "motorcade.runtime.pages"
@@ -20,8 +21,8 @@ def environment(package: str, **filters: Callable[..., str]) -> Environment:
     """The templates in a package's folder, which may use those of this one.
 
     `base.html.j2` is what they extend, with the blocks title, style, header and body;
-    `plots.html.j2` has the macro `drawn`, which shows plots. Nothing that a page is given can
-    become markup.
+    `plots.html.j2` has the macro `drawn`, which shows plots. The filter `utc` writes a moment.
+    Nothing that a page is given can become markup.
 
     Args:
         package: whose folder has the templates.
@@ -34,7 +35,7 @@ def environment(package: str, **filters: Callable[..., str]) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"script_json": script_json, **filters}
+    made.filters |= {"script_json": script_json, "utc": utc, **filters}
     made.globals["plotly"] = get_plotlyjs()
     return made
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from motorcade.runtime.pages.page import environment, keep
 from motorcade.simulator.report.compare import Change, Comparison
 from motorcade.simulator.report.figures import both_plots
-from motorcade.simulator.report.page import moment
 
 
 def figure(value: float | None) -> str:
@@ -27,7 +26,7 @@ def write(comparison: Comparison, path: Path) -> None:
 def render(comparison: Comparison) -> str:
     """The page as HTML."""
     a, b = comparison.a, comparison.b
-    templates = environment("motorcade.simulator.report", figure=figure, moment=moment)
+    templates = environment("motorcade.simulator.report", figure=figure)
     return templates.get_template("compare.html.j2").render(
         name=a.manifest.scenario.get("name", "run"),
         runs=[("A", a), ("B", b)],

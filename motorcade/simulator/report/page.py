@@ -1,6 +1,5 @@
 """The report: one HTML file that needs nothing else, the outcome first."""
 
-import time
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,9 +61,7 @@ def write(document: Document, path: Path) -> None:
 def render(document: Document) -> str:
     """The report as HTML."""
     manifest, verdict = document.manifest, document.verdict
-    templates = environment(
-        "motorcade.simulator.report", ms=_ms, count=_count, span=_span, moment=moment
-    )
+    templates = environment("motorcade.simulator.report", ms=_ms, count=_count, span=_span)
     return templates.get_template("page.html.j2").render(
         document=document,
         manifest=manifest,
@@ -170,8 +167,3 @@ def _span(milliseconds: float) -> str:
     hours, rest = divmod(seconds, 3600)
     parts = [(hours, "h"), (rest // 60, "min"), (rest % 60, "s")]
     return " ".join(f"{n} {unit}" for n, unit in parts if n) or "0 s"
-
-
-def moment(milliseconds: int) -> str:
-    """A moment of wall clock, for people."""
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(milliseconds / 1000))

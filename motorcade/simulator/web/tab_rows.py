@@ -7,6 +7,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from motorcade.fleet.clock import utc
+
 Fleet = dict[str, Any]
 Rows = list[dict[str, Any]]
 #: Key in a row, and title.
@@ -145,8 +147,8 @@ def fault_rows(fleet: Fleet) -> Rows:
         {
             "name": fault["vin"],
             "kind": fault["kind"],
-            "onset": _date(fault["onset_ms"]),
-            "failure": _date(fault["failure_ms"]),
+            "onset": utc(fault["onset_ms"]),
+            "failure": utc(fault["failure_ms"]),
             "state": "wear" if fault["code"] is None else f"failed with {fault['code']}",
         }
         for fault in fleet["newest_faults"]
@@ -246,7 +248,3 @@ def _ms(milliseconds: float) -> str:
 
 def _clock(wall_ms: float) -> str:
     return f"{datetime.fromtimestamp(wall_ms / 1000, UTC):%H:%M:%S}"
-
-
-def _date(event_ms: int) -> str:
-    return f"{datetime.fromtimestamp(event_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"

@@ -152,7 +152,7 @@ def test_the_page_of_a_look_tells_every_signal_and_draws_the_worst() -> None:
     found = Drift("<i>auto</i>", 3, began, began + 600_000, 2400, 60, 0.01, 0.1, look(warmer))
     html = render(found)
     assert "<b>coolant_temp</b> drifted." in html
-    assert "2023-11-14 22:13 to 2023-11-14 22:23 UTC" in html
+    assert "2023-11-14 22:13:20 to 2023-11-14 22:23:20 UTC" in html
     assert html.count('<tr class="strong">') == 1
     assert all(f"<td>{name}</td>" in html for name in CATALOGUE.features)
     assert html.count('<div class="box">') == 1 + WORST
