@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
+from motorcade.fleet.arrays import Ints
 from motorcade.fleet.avro import PREDICTION_FLOATS, predictions_schema, telemetry_schema
 from motorcade.fleet.catalogue import load_catalogue
 from motorcade.fleet.clock import RunClock
@@ -142,7 +143,7 @@ def test_a_schema_without_the_layout_is_refused() -> None:
 @given(npst.arrays(np.int64, (4, 7), elements=longs), st.text(max_size=200), st.integers(0, 3))
 @settings(deadline=None)
 def test_predictions_survive_with_reason_and_contributions(
-    numbers: np.ndarray, reason: str, parts: int
+    numbers: Ints, reason: str, parts: int
 ) -> None:
     codec = PredictionAvro(CATALOGUE, 9)
     vin = np.array([f"MC9AAT5E0T{i:07d}" for i in range(4)], dtype="S17")

@@ -101,7 +101,7 @@ def test_a_gap_is_filled_with_what_the_other_signals_let_expect() -> None:
     rows = np.array([[2.0, 0.0, 1.0], [2.0, 1.5, 0.0], [0.0, 0.0, 0.0]])
     present = np.array([[True, False, True], [True, True, False], [False, False, False]])
     filled = Gaps(covariance).filled(rows, present)
-    np.testing.assert_allclose(filled, [[2, 1.6, 1], [2, 1.5, 0], [0, 0, 0]])
+    np.testing.assert_allclose(filled, [[2.0, 1.6, 1.0], [2.0, 1.5, 0.0], [0.0, 0.0, 0.0]])
 
 
 @pytest.mark.parametrize("name", NAMES)

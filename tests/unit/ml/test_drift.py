@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -227,7 +228,9 @@ def test_only_the_first_reading_is_sampled_and_only_of_the_vehicles_that_are_wan
     assert not judging & set(sample.vins.tolist())
 
 
-def test_a_reference_is_the_same_after_the_disk_and_a_broken_one_is_refused(tmp_path) -> None:
+def test_a_reference_is_the_same_after_the_disk_and_a_broken_one_is_refused(
+    tmp_path: Path,
+) -> None:
     reference = a_reference(np.random.default_rng(0).gamma(2.0, size=2400))
     with pytest.raises(ModelRefusedError, match=r"drift\.json is missing"):
         read_reference(tmp_path)

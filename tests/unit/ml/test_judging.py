@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from motorcade.fleet.alert_rules import Evidence, Rule, advance, calm, kind_named, steps
+from motorcade.fleet.arrays import Floats
 from motorcade.fleet.messages import AlertAction, DiagnosticTroubleCode
 from motorcade.ml.judging.bootstrap import Draws, areas
 from motorcade.ml.judging.evaluation import NO_ALERT, Terms, Verdict, evaluate
@@ -73,7 +74,7 @@ def test_areas_by_level_are_those_of_scikit_learn() -> None:
 
 def test_intervals_draw_vehicles_and_not_messages() -> None:
     """Ten vehicles that sent 1,000 messages each are ten draws, not 10,000."""
-    announced = np.array([1.0] * 7 + [0.0] * 3)
+    announced: Floats = np.array([1.0] * 7 + [0.0] * 3)
     figure = Draws(10).ratio(1000 * announced, np.full(10, 1000.0))
     assert figure.value == pytest.approx(0.7)
     assert figure.low == pytest.approx(0.4, abs=0.11)

@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 
+from motorcade.fleet.arrays import Ids, Ints
 from motorcade.fleet.messages import DiagnosticTroubleCode
 from motorcade.ml.labels.failures import Failures
 from motorcade.ml.labels.split import SHARES, by_time, by_vehicle
@@ -18,13 +19,14 @@ def code(vin: bytes, time: int, boot: int = 1, kind: str = "coolant_leak") -> Di
     return DiagnosticTroubleCode(vin.decode(), boot, CODES.get(kind, kind), kind, time, time)
 
 
-def rows(vin: bytes, times: list[int], boot: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def rows(vin: bytes, times: list[int], boot: int = 1) -> tuple[Ids, Ints, Ints]:
     n = len(times)
     return np.array([vin] * n, dtype="S17"), np.full(n, boot), np.array(times)
 
 
 def healthy(failures: Failures, vin: bytes, times: list[int], boot: int = 1) -> list[bool]:
-    return failures.healthy(*rows(vin, times, boot), HORIZON).tolist()
+    found: list[bool] = failures.healthy(*rows(vin, times, boot), HORIZON).tolist()
+    return found
 
 
 def test_records_within_the_horizon_before_a_code_are_not_healthy() -> None:

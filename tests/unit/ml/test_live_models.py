@@ -185,7 +185,7 @@ def test_the_slots_are_apart_and_a_challenger_can_be_taken_away(bench: Bench) ->
 def test_a_challenger_that_is_promoted_keeps_the_windows_that_it_has(bench: Bench) -> None:
     champion, challenger = bench.stored(1), bench.stored(2, rows=4, slot=CHALLENGER)
     bench.hear([champion, challenger])
-    bench.step.process(steady(10))  # type: ignore[arg-type]
+    bench.step.process(steady(10))
     windows = bench.step.live[CHALLENGER]
     bench.hear([msgspec.structs.replace(challenger, slot=CHAMPION)])
     assert bench.step.live == {CHAMPION: windows}
@@ -194,7 +194,7 @@ def test_a_challenger_that_is_promoted_keeps_the_windows_that_it_has(bench: Benc
 
 def test_a_model_of_windows_warms_up_before_it_goes_live(bench: Bench) -> None:
     bench.hear([bench.stored(1)])
-    bench.step.process(steady(20))  # type: ignore[arg-type]
+    bench.step.process(steady(20))
     bench.hear([bench.stored(2, rows=4)])
     assert bench.version() == 2
     assert bench.log[-2:] == ["model warms up", "model is live"]

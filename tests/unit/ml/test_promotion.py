@@ -125,7 +125,7 @@ def test_a_model_that_announces_nothing_is_not_chosen_for_raising_no_false_alert
 
 @pytest.mark.parametrize("standing", [None, "autoencoder"])
 def test_where_no_vehicle_failed_nothing_is_replaced(standing: str | None) -> None:
-    nothing = {"failures": 0, "announced": 0}
+    nothing: dict[str, Any] = {"failures": 0, "announced": 0}
     champion = judged(standing, point(0), **nothing) if standing else None
     found = decide(
         judged("forecaster", point(0), **nothing),

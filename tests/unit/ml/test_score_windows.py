@@ -223,7 +223,7 @@ def warmed(one: ScoreStep, records: list[FakeRecord], then: list[FakeRecord]) ->
             mine: list[Any] = [r for r in records if r.partition == tp.partition]
             yield mine[start:]
         for first in range(0, len(then), 3):
-            one.process(then[first : first + 3])  # type: ignore[arg-type]
+            one.process(then[first : first + 3])
             await asyncio.sleep(0)
 
     slot = slot_of(Sum(WindowSpec(rows=6, every_ms=20_000), version=7))
@@ -251,8 +251,8 @@ def test_until_it_is_warm_the_old_model_goes_on() -> None:
     seen: list[int] = []
     process = one.process
 
-    def watch(batch: list[Any]) -> list[Any]:
-        outputs = process(batch)
+    def watch(records: list[Any]) -> list[Any]:
+        outputs = process(records)
         seen.extend(SCORES.decode([o.value for o in outputs]).version.tolist())
         return outputs
 

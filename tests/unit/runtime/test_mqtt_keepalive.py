@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Callable
 
 import pytest
 
@@ -99,9 +100,9 @@ class Timers:
 
     def __init__(self) -> None:
         self.now = 100.0
-        self.due: list[object] = []
+        self.due: list[asyncio.TimerHandle] = []
 
-    def call_later(self, delay_s: float, call: object) -> asyncio.TimerHandle:
+    def call_later(self, delay_s: float, call: Callable[[], object]) -> asyncio.TimerHandle:
         handle = asyncio.TimerHandle(self.now + delay_s, call, (), asyncio.new_event_loop())
         self.due.append(handle)
         return handle

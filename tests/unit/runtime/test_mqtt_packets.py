@@ -12,7 +12,7 @@ from motorcade.fleet.errors import DecodeError
 from motorcade.runtime import mqtt_packets as packets
 
 topics = st.text(
-    st.characters(blacklist_categories=("Cs",), blacklist_characters="+#\0"),
+    st.characters(blacklist_categories=["Cs"], blacklist_characters="+#\0"),
     min_size=1,
     max_size=40,
 )
@@ -42,7 +42,7 @@ class FixedIds:
 def body(packet: bytes) -> bytes:
     length, rest = unpack_variable_byte_integer(packet[1:])
     assert len(rest) == length
-    return rest
+    return bytes(rest)
 
 
 @given(topics, st.binary(max_size=20_000), st.integers(0, 65535), st.booleans(), properties)

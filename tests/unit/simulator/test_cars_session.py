@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
+import time
 from typing import Any
 
 import numpy as np
@@ -73,7 +73,7 @@ class FakeSession:
 
     def come_online(self) -> None:
         self.connected = True
-        self.accepted_at = car_session.time.monotonic()
+        self.accepted_at = time.monotonic()
         self.on_connected(self, False)  # type: ignore[attr-defined]
 
     def go_offline(self) -> None:
@@ -82,7 +82,7 @@ class FakeSession:
 
     def cut(self, away_s: float = 0.0) -> None:
         self.away_s = away_s
-        self.away_until = car_session.time.monotonic() + away_s
+        self.away_until = time.monotonic() + away_s
         self.go_offline()
 
     def puback(self, packet_id: int, reason_code: int = 0) -> None:
@@ -102,10 +102,10 @@ def measures() -> Measures:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [100.0]
-    monkeypatch.setattr(car_session.time, "monotonic", lambda: now[0])
-    return now  # type: ignore[return-value]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
 
 
 @pytest.fixture
@@ -338,13 +338,11 @@ async def test_a_command_is_answered_with_its_correlation_and_then_acknowledged(
     session = session_of(car)
     request = CommandRequest("c1", VIN, "driver_warning", NOW_MS, NOW_MS + 1000)
     car._received(
-        session,
+        session,  # type: ignore[arg-type]
         9,
         f"{BASE}/commands/request",
         messages.encode(request),
-        {  # type: ignore[arg-type]
-            "correlation_data": b"c1"
-        },
+        {"correlation_data": b"c1"},
     )
     [answer] = session.on("commands/response")
     assert json.loads(answer)["status"] == "SUCCEEDED"

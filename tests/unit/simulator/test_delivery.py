@@ -1,5 +1,8 @@
 """Claims of cars against the raw topic: what is lost, what is excused, and what was garbage."""
 
+from collections.abc import Collection
+from typing import Any
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,12 +19,17 @@ unhurried = settings(deadline=None, max_examples=50)
 numbers = st.sets(st.integers(1, 30))
 
 
-def claim(sent, acked=None, garbage=(), boot: int = BOOT) -> Claim:
+def claim(
+    sent: Collection[int],
+    acked: Collection[int] | None = None,
+    garbage: Collection[int] = (),
+    boot: int = BOOT,
+) -> Claim:
     acked = sent if acked is None else acked
     return Claim(VIN, boot, *(IntervalSet.of(sorted(one)) for one in (sent, acked, garbage)))
 
 
-def seen(present, boot: int = BOOT) -> Seen:
+def seen(present: Collection[int], boot: int = BOOT) -> Seen:
     """Message n was due at second n."""
     spans = IntervalSet.of(sorted(present)).spans
     n = len(spans)
@@ -36,13 +44,17 @@ def seen(present, boot: int = BOOT) -> Seen:
     )
 
 
-def delivered(one: Claim, present, unidentified: int = 0, **options) -> Delivery:
+def delivered(
+    one: Claim, present: Collection[int], unidentified: int = 0, **options: Any
+) -> Delivery:
     return deliver([one], [seen(present)], {VIN.encode(): unidentified}, **options)
 
 
 @unhurried
 @given(numbers, numbers, numbers)
-def test_every_message_is_there_lost_unacknowledged_or_somebody_elses(sent, acked, present) -> None:
+def test_every_message_is_there_lost_unacknowledged_or_somebody_elses(
+    sent: set[int], acked: set[int], present: set[int]
+) -> None:
     acked = acked & sent
     found = delivered(claim(sent, acked), present)
     assert found.sent == len(sent)
@@ -55,7 +67,9 @@ def test_every_message_is_there_lost_unacknowledged_or_somebody_elses(sent, acke
 
 @unhurried
 @given(numbers, numbers, numbers, st.integers(0, 40))
-def test_garbage_is_neither_lost_nor_anothers_as_far_as_it_came(sent, garbage, gone, there) -> None:
+def test_garbage_is_neither_lost_nor_anothers_as_far_as_it_came(
+    sent: set[int], garbage: set[int], gone: set[int], there: int
+) -> None:
     garbage = garbage & sent
     present = sent - (gone & garbage)  # only garbage loses its identity
     found = delivered(claim(sent, garbage=garbage), present, there)

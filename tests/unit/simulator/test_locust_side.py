@@ -11,7 +11,7 @@ from locust.stats import RequestStats
 
 from motorcade.fleet.catalogue import load_catalogue
 from motorcade.fleet.clock import RunClock
-from motorcade.simulator import commands, dispatcher, wire
+from motorcade.simulator import commands, wire
 from motorcade.simulator.dispatcher import FleetDispatcher
 from motorcade.simulator.master_state import FaultsError, MasterState, problems_of
 from motorcade.simulator.population import FleetPlan
@@ -31,7 +31,7 @@ def node(index: int) -> Any:
 
 @pytest.fixture
 def ramp(monkeypatch: pytest.MonkeyPatch) -> FleetDispatcher:
-    monkeypatch.setattr(dispatcher.gevent, "sleep", lambda _: None)
+    monkeypatch.setattr(gevent, "sleep", lambda _: None)
     return FleetDispatcher(
         [node(0), node(1), node(2)],
         [Car],

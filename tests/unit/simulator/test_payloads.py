@@ -1,5 +1,6 @@
 """Identities are read from payloads of every form, also from those that break a rule."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -60,7 +61,7 @@ def identities(batch: RawBatch) -> list[tuple[int, int, int, int]]:
     ]
 
 
-FORMS = {
+FORMS: dict[str, Callable[[list[int]], list[bytes]]] = {
     "json": lambda seqs: JSON.encode(columns(seqs)),
     "json batch": lambda seqs: [b"[" + b",".join(JSON.encode(columns(seqs))) + b"]"],
     "avro": lambda seqs: AVRO.encode(columns(seqs)),

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from motorcade.fleet.arrays import Floats
 from motorcade.simulator.block import FleetBlock
 from motorcade.simulator.cars import build_cars, start_state
 from motorcade.simulator.chance import car_keys, normals, uniforms
@@ -16,38 +17,38 @@ from tests.unit.simulator.fleets import START_MS, column, drive, plan
 
 
 @pytest.fixture(scope="module")
-def hour() -> np.ndarray:
+def hour() -> Floats:
     """One hour of 200 healthy cars, shape (360, 200, signals)."""
     return drive(FleetBlock(plan(grid_ms=1000), np.arange(200)), 60, every_s=10)
 
 
-def test_the_thermostat_holds_healthy_coolant(hour: np.ndarray) -> None:
+def test_the_thermostat_holds_healthy_coolant(hour: Floats) -> None:
     coolant = hour[..., column("coolant_temp")]
     assert coolant.min() > 78
     assert np.quantile(coolant, 0.999) < 97
 
 
-def test_petrol_burnt_for_the_way_is_that_of_a_small_car(hour: np.ndarray) -> None:
+def test_petrol_burnt_for_the_way_is_that_of_a_small_car(hour: Floats) -> None:
     air_g = hour[..., column("intake_air_flow_speed")].sum(axis=0) * 10
     litres = air_g / 14.7 / 745
     km = hour[-1, :, column("odometer")] - hour[0, :, column("odometer")]
     assert 4 < 100 * litres.sum() / km.sum() < 9
 
 
-def test_the_odometer_counts_what_the_speed_covers(hour: np.ndarray) -> None:
+def test_the_odometer_counts_what_the_speed_covers(hour: Floats) -> None:
     km = hour[-1, :, column("odometer")] - hour[0, :, column("odometer")]
     covered = hour[1:, :, column("speed")].sum(axis=0) * 10 / 1000
     np.testing.assert_allclose(km, covered, rtol=0.03, atol=0.3)
 
 
-def test_the_place_moves_no_further_than_the_odometer_says(hour: np.ndarray) -> None:
+def test_the_place_moves_no_further_than_the_odometer_says(hour: Floats) -> None:
     north = np.diff(hour[..., column("latitude")], axis=0) * 111.32
     km = np.diff(hour[..., column("odometer")], axis=0)
     assert np.all(np.abs(north) < km + 0.03)
 
 
 def test_vibration_follows_speed_at_a_hundred_millivolts_per_metre_a_second(
-    hour: np.ndarray,
+    hour: Floats,
 ) -> None:
     speed = hour[..., column("speed")].ravel()
     vibration = hour[..., column("engine_vibration_amplitude")].ravel()
@@ -56,20 +57,20 @@ def test_vibration_follows_speed_at_a_hundred_millivolts_per_metre_a_second(
     assert 85 < (vibration[fast] / speed[fast]).mean() < 115
 
 
-def test_cars_stand_creep_and_cruise(hour: np.ndarray) -> None:
+def test_cars_stand_creep_and_cruise(hour: Floats) -> None:
     speed = hour[..., column("speed")]
     assert 0.03 < (speed < 0.3).mean() < 0.3
     assert 0.2 < (speed > 20).mean() < 0.6
     assert speed.max() < 55
 
 
-def test_speed_changes_no_faster_than_drivers_brake_and_accelerate(hour: np.ndarray) -> None:
+def test_speed_changes_no_faster_than_drivers_brake_and_accelerate(hour: Floats) -> None:
     change = np.diff(hour[..., column("speed")], axis=0) / 10
     assert change.min() > -3.2
     assert change.max() < 2.5
 
 
-def test_the_battery_is_held_at_its_charge(hour: np.ndarray) -> None:
+def test_the_battery_is_held_at_its_charge(hour: Floats) -> None:
     charge = hour[..., column("battery_percentage")]
     drift = np.nanmean(charge[-1]) - np.nanmean(charge[0])
     assert abs(drift) < 1
@@ -78,14 +79,14 @@ def test_the_battery_is_held_at_its_charge(hour: np.ndarray) -> None:
     assert voltage.max() < 15
 
 
-def test_braking_charges_and_accelerating_does_not(hour: np.ndarray) -> None:
+def test_braking_charges_and_accelerating_does_not(hour: Floats) -> None:
     current = hour[1:, :, column("current_draw")]
     change = np.diff(hour[..., column("speed")], axis=0)
     assert np.nanmean(current[change < -5]) < -1
     assert np.nanmean(current[change > 5]) > np.nanmean(current[change < -5])
 
 
-def test_the_fleet_is_as_warm_hours_later(hour: np.ndarray) -> None:
+def test_the_fleet_is_as_warm_hours_later(hour: Floats) -> None:
     block = FleetBlock(plan(), np.arange(200))
     block.step(START_MS + 8 * 3_600_000)
     later = drive(block, 20)

@@ -1,14 +1,17 @@
 """Reconciliation finds every message that is lost, repeated, invented or out of order."""
 
 import itertools
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Any, TypeVar
 
 import numpy as np
 from hdrh.histogram import HdrHistogram
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from motorcade.fleet.arrays import Ints
 from motorcade.fleet.source import MAX_SAMPLES
 from motorcade.simulator.audit.delivery import Claim, Delivery, deliver
 from motorcade.simulator.audit.partition import Part, PartitionAccount
@@ -24,19 +27,21 @@ from motorcade.simulator.intervals import IntervalSet
 CARS = 3
 BOOT = 1000
 
+Batch = TypeVar("Batch", RawBatch, QuarantinedBatch, RefinedBatch, PredictionBatch)
+
 unhurried = settings(deadline=None, max_examples=50)
 
 
-def vins(cars) -> list[bytes]:
+def vins(cars: Ints | list[int]) -> list[bytes]:
     return [b"MC9AAT5E0T%07d" % c for c in np.asarray(cars).tolist()]
 
 
 def claims_of(raw: RawBatch) -> list[Claim]:
     """The claims of cars of which every message came."""
-    found = {}
+    found: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
     for vin, boot, seq in zip(raw.vin, raw.boot.tolist(), raw.seq.tolist(), strict=True):
         if seq >= 0:
-            found.setdefault((vin.decode(), boot), []).append(seq)
+            found[vin.decode(), boot].append(seq)
     return [
         Claim(vin, boot, IntervalSet.of(seqs), IntervalSet.of(seqs), IntervalSet())
         for (vin, boot), seqs in found.items()
@@ -73,12 +78,13 @@ class Run:
 
     def part(self, cuts: list[int] | None = None, first_boot: int = 0) -> Part:
         account = PartitionAccount(first_boot=first_boot)
-        for take, batch in (
+        batches: list[tuple[Callable[[Any], None], Any]] = [
             (account.quarantined, self.quarantined),
             (account.raw, self.raw),
             (account.refined, self.refined),
             (account.predictions, self.predictions),
-        ):
+        ]
+        for take, batch in batches:
             n = len(next(iter(vars(batch).values())))
             edges = sorted({0, n, *(min(cut, n) for cut in cuts or [])})
             for start, end in itertools.pairwise(edges):
@@ -86,19 +92,17 @@ class Run:
         return account.finish()
 
 
-def rows(batch, chosen):
+def rows(batch: Batch, chosen: Iterable[int]) -> Batch:
     """Some rows of a batch."""
     chosen = list(chosen)
-    return replace(
-        batch,
-        **{
-            name: [value[row] for row in chosen] if isinstance(value, list) else value[chosen]
-            for name, value in vars(batch).items()
-        },
-    )
+    values: dict[str, Any] = {
+        name: [value[row] for row in chosen] if isinstance(value, list) else value[chosen]
+        for name, value in vars(batch).items()
+    }
+    return replace(batch, **values)
 
 
-def without(batch, row: int):
+def without(batch: Batch, row: int) -> Batch:
     """The batch less one row."""
     n = len(next(iter(vars(batch).values())))
     return rows(batch, (at for at in range(n) if at != row))
@@ -127,7 +131,9 @@ def test_a_perfect_run_reconciles_to_the_message(messages: int, cuts: list[int])
 
 @unhurried
 @given(st.integers(1, 20), st.data())
-def test_a_message_missing_anywhere_is_found_where_it_is_missing(messages: int, data) -> None:
+def test_a_message_missing_anywhere_is_found_where_it_is_missing(
+    messages: int, data: st.DataObject
+) -> None:
     run = Run(messages)
     row = data.draw(st.integers(0, messages * CARS - 1))
     topic = data.draw(st.sampled_from(["raw", "refined", "predictions"]))
@@ -345,12 +351,11 @@ def test_what_a_broker_delivers_once_more_of_an_earlier_run_is_judged_by_that_ru
     n, last = len(run.raw.place), run.raw.place[-1]
     old = replace(rows(run.raw, [0, 1]), place=last + np.array([1, 2]) * MAX_SAMPLES)
     old.boot[:] = BOOT - 500
-    run.raw = RawBatch(
-        **{
-            name: [*value, *more] if isinstance(value, list) else np.concatenate([value, more])
-            for (name, value), more in zip(vars(run.raw).items(), vars(old).values(), strict=True)
-        }
-    )
+    both: dict[str, Any] = {
+        name: [*value, *more] if isinstance(value, list) else np.concatenate([value, more])
+        for (name, value), more in zip(vars(run.raw).items(), vars(old).values(), strict=True)
+    }
+    run.raw = RawBatch(**both)
     unknown = run.account()
     assert (unknown.raw_reordered, unknown.unaccounted, unknown.others) == (2, 2, 2)
     accounts = run.account(first_boot=BOOT)

@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from motorcade.simulator.audit.verdict import Fleet, Generator, Outcome, Scope
 from motorcade.simulator.report import comparison_page, page
 from motorcade.simulator.report.compare import Change, ComparisonError, compare
-from motorcade.simulator.report.document import DocumentError, Series, read, write
+from motorcade.simulator.report.document import Document, DocumentError, Series, read, write
 from motorcade.simulator.report.figures import plots
 
 from .run_document import BEGAN, findings, run_document
@@ -96,7 +97,7 @@ def test_events_and_stages_stand_at_their_time_in_every_plot() -> None:
         assert mark["label"]["text"] == "1"
 
 
-def changes(a, b) -> dict[str, str]:
+def changes(a: Document, b: Document) -> dict[str, str]:
     return {
         f"{row.group} {row.name}": row.change.value
         for row in compare(a, b).rows
@@ -141,7 +142,9 @@ def test_what_was_asked_differently_is_named() -> None:
         ({"scope": Scope.CARS}, "as far as the cars"),
     ],
 )
-def test_runs_that_cannot_be_compared_are_refused_with_the_reason(changed, why: str) -> None:
+def test_runs_that_cannot_be_compared_are_refused_with_the_reason(
+    changed: dict[str, Any], why: str
+) -> None:
     with pytest.raises(ComparisonError, match=why):
         compare(run_document(), run_document(**changed))
 

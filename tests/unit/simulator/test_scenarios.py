@@ -13,7 +13,7 @@ from motorcade.simulator.audit.limits import Limits
 from motorcade.simulator.descriptors import workers_for
 from motorcade.simulator.fleet_events import event_of, values_of
 from motorcade.simulator.scenarios.document import ScenarioError
-from motorcade.simulator.scenarios.events import Faults, StackEvent
+from motorcade.simulator.scenarios.events import Faults, Pace, StackEvent
 from motorcade.simulator.scenarios.load import load_scenario, names, parse_scenario, text_of
 from motorcade.simulator.scenarios.model import Scenario, Thresholds
 from motorcade.simulator.scenarios.reference import scenarios_page
@@ -105,6 +105,7 @@ def test_what_happens_to_cars_is_what_workers_understand() -> None:
                 seen.add(event.kind)
     assert seen >= {"drop", "offline", "garbage"}
     pace = parse("events: [{at: hold, kind: pace, interval_s: 5}]").events[0]
+    assert isinstance(pace, Pace)
     assert values_of(event_of(pace.body())) == {"kind": "pace", "interval_s": 5.0}
 
 

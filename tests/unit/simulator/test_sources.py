@@ -1,5 +1,6 @@
 """Source addresses: as many as the ports of one take, never more cars than they carry."""
 
+import resource
 import subprocess
 import sys
 
@@ -39,7 +40,7 @@ def test_a_far_endpoint_needs_addresses_that_somebody_names() -> None:
 
 def test_workers_are_as_few_as_descriptors_and_ramps_allow(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = {"hard": 20_000}
-    monkeypatch.setattr(descriptors.resource, "getrlimit", lambda _: (1024, limits["hard"]))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, limits["hard"]))
     assert [workers_for(cars) for cars in (1, 1000, 12_500, 12_501, 100_000)] == [1, 1, 1, 2, 8]
     limits["hard"] = 4096
     assert workers_for(100_000) == 27
@@ -53,6 +54,6 @@ def test_a_workers_table_of_descriptors_is_made_before_its_cars_come() -> None:
 
 
 def test_too_many_cars_for_one_worker_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(descriptors.resource, "getrlimit", lambda _: (1024, 4096))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 4096))
     with pytest.raises(SettingsError, match="need 10256 file descriptors, the hard limit is 4096"):
         descriptors.make_room(10_000)

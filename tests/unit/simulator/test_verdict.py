@@ -4,6 +4,7 @@ import math
 from dataclasses import fields, replace
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -44,12 +45,12 @@ def broken(verdict: Verdict) -> list[str]:
 
 
 def said(verdict: Verdict) -> str:
-    console = Console(file=StringIO(), width=200)
-    console.print(render(verdict))
-    return console.file.getvalue()
+    written = StringIO()
+    Console(file=written, width=200).print(render(verdict))
+    return written.getvalue()
 
 
-def accounts(**changes: int) -> Findings:
+def accounts(**changes: Any) -> Findings:
     return findings(accounts=replace(ACCOUNTS, **changes))
 
 
@@ -170,8 +171,8 @@ def test_without_kafka_only_the_cars_are_judged() -> None:
 
 
 #: Limits of what only a Kafka can tell, and of what only our pipeline behind it can.
-_OF_KAFKA = {"lost": 0, "qos0_lost_share": 0.5, "due_to_kafka_p99_ms": 1.0}
-_OF_PIPELINE = {
+_OF_KAFKA: dict[str, Any] = {"lost": 0, "qos0_lost_share": 0.5, "due_to_kafka_p99_ms": 1.0}
+_OF_PIPELINE: dict[str, Any] = {
     "due_to_prediction_p99_ms": 1.0,
     "due_to_alert_p99_ms": 1.0,
     "alert_to_car_p99_ms": 1.0,
@@ -215,7 +216,7 @@ def test_with_the_pipeline_there_nothing_stays_unjudged() -> None:
 
 
 #: What breaks each limit: the findings, and the limit.
-_BREAKS: dict[str, tuple[Findings, float]] = {
+_BREAKS: dict[str, tuple[Findings, Any]] = {
     "connected_share": (findings(fleet=Fleet(cars=500, connected=499)), 1.0),
     "delivered_share": (findings(fleet=Fleet(unsent=61)), 0.999),
     "least_rate_share": (findings(fleet=Fleet(rate_share=0.94)), 0.95),

@@ -91,11 +91,13 @@ class _Mahalanobis:
         self._threshold = np.quantile(self._distance(healthy), 0.999)
 
     def _scale(self, values: Floats) -> Floats:
-        return np.nan_to_num((values - self._mean) / self._std)
+        scaled: Floats = np.nan_to_num((values - self._mean) / self._std)
+        return scaled
 
     def _distance(self, values: Floats) -> Floats:
         scaled = self._scale(values)
-        return np.einsum("...i,ij,...j->...", scaled, self._inverse, scaled)
+        squares: Floats = np.einsum("...i,ij,...j->...", scaled, self._inverse, scaled)
+        return squares
 
     def beyond(self, values: Floats) -> Bools:
         return self._distance(values) > self._threshold

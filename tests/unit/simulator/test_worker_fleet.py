@@ -1,7 +1,9 @@
 """A worker's rows: which cars they are, which of them run, and under which boot."""
 
+import asyncio
 import itertools
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,8 +82,8 @@ class Drive:
         self.fleet.wanted = wanted
         self.fleet._tick(self.now_ms)
         while tasks := [*self.fleet._bringing_up.values(), *self.fleet._ending.values()]:
-            await worker_fleet.asyncio.wait(tasks)
-            await worker_fleet.asyncio.sleep(0)
+            await asyncio.wait(tasks)
+            await asyncio.sleep(0)
         for _ in range(int(seconds * 10)):
             self.now_ms += 100
             self.fleet._tick(self.now_ms)
@@ -285,7 +287,7 @@ async def test_cars_that_wait_for_their_turn_to_connect_were_wanted_with_the_fir
     seconds = itertools.count(100)
     monkeypatch.setattr(worker_fleet, "_CONNECTING", 4)
     monkeypatch.setattr(worker_fleet, "_STILL", 2)
-    monkeypatch.setattr(worker_fleet.time, "monotonic", lambda: float(next(seconds)))
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(seconds)))
     await drive.to(10, seconds=2)
     await drive.to(12, seconds=1)
     wanted_at = [car.wanted_at for car in FakeCar.born]

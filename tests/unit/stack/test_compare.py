@@ -1,6 +1,7 @@
 """`motorcade compare` on the documents of two runs."""
 
 from pathlib import Path
+from typing import Any
 
 from typer.testing import CliRunner
 
@@ -9,7 +10,7 @@ from motorcade.stack.commands import app
 from tests.unit.simulator.run_document import run_document
 
 
-def compared(folder: Path, *options: str, **changes: object) -> str:
+def compared(folder: Path, *options: str, **changes: Any) -> str:
     write(run_document(seed=1), folder / "a.json")
     write(run_document(seed=2, **changes), folder / "b.json")
     paths = (str(folder / "a.json"), str(folder / "b.json"))

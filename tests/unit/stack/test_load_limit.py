@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ GENERATOR = {"generator_lag_p99_ms": 1000.0}
 
 
 def search(**changes: float) -> Search:
-    values = {"start": 100.0, "factor": 1.5, "highest": 10_000.0} | changes
+    values: dict[str, Any] = {"start": 100.0, "factor": 1.5, "highest": 10_000.0} | changes
     return Search(levels=LEVELS, generator=GENERATOR, **values)
 
 
@@ -138,7 +139,7 @@ def named(load: Load) -> tuple[str, str]:
 
 def test_the_first_hop_that_falls_behind_names_the_component() -> None:
     late = {"refine": 900.0, "score": 400.0}
-    busy = IDLE.cores | {"refine": 0.99, "score": 0.97}
+    busy = {**IDLE.cores, "refine": 0.99, "score": 0.97}
     component, evidence = named(replace(IDLE, lag_growth=late, cores=busy))
     assert component == "refine"
     assert "refine falls behind by 900 records/s" in evidence
@@ -147,8 +148,8 @@ def test_the_first_hop_that_falls_behind_names_the_component() -> None:
 
 def test_of_those_on_the_way_to_kafka_the_one_without_cpu_left_is_named() -> None:
     late = replace(IDLE, kafka_p50_ms=4000)
-    assert named(replace(late, cores=IDLE.cores | {"bridge": 0.98}))[0] == "bridge"
-    assert named(replace(late, cores=IDLE.cores | {"kafka": 1.3}))[0] == "kafka"
+    assert named(replace(late, cores={**IDLE.cores, "bridge": 0.98}))[0] == "bridge"
+    assert named(replace(late, cores={**IDLE.cores, "kafka": 1.3}))[0] == "kafka"
 
 
 def test_a_full_machine_is_named_with_its_greatest_users() -> None:
@@ -159,7 +160,7 @@ def test_a_full_machine_is_named_with_its_greatest_users() -> None:
 
 
 def test_late_pubacks_and_refused_connects_are_the_brokers() -> None:
-    busy = IDLE.cores | {"mosquitto-1": 0.95}
+    busy = {**IDLE.cores, "mosquitto-1": 0.95}
     assert named(replace(IDLE, puback_p99_ms=3000, cores=busy))[0] == "mosquitto-1"
     assert named(replace(IDLE, failed_connects=12, cores=busy))[0] == "mosquitto-1"
     assert named(replace(IDLE, acked=500, cores=busy))[0] == "mosquitto-1"

@@ -20,7 +20,9 @@ def samples(acked_per_s: int, sent_per_s: int = 600) -> list[Sample]:
 
 
 @pytest.mark.parametrize(("acked_per_s", "share"), [(600, 1.0), (540, 0.9), (0, 0.0)])
-def test_acknowledged_messages_are_held_against_cars_and_interval(acked_per_s, share) -> None:
+def test_acknowledged_messages_are_held_against_cars_and_interval(
+    acked_per_s: int, share: float
+) -> None:
     scenario = load_scenario("demo-100k", SCENARIO)
     assert rate_share(scenario, HOLD, samples(acked_per_s)) == pytest.approx(share)
 

@@ -120,12 +120,12 @@ def test_cars_in_a_tunnel_are_not_missed() -> None:
 
 
 def test_an_event_is_over_when_its_last_group_is_out() -> None:
-    tunnel = Offline(at=0, kind="offline", seconds=20, groups=4, stagger_s=5)  # type: ignore[arg-type]
+    tunnel = Offline(at=0, kind="offline", seconds=20, groups=4, stagger_s=5)
     assert lasts_s(tunnel) == 35
     assert has_to_recover(tunnel)
-    assert lasts_s(Drop(at=0, kind="drop")) == 0  # type: ignore[arg-type]
-    assert not has_to_recover(Pace(at=0, kind="pace", interval_s=1))  # type: ignore[arg-type]
-    assert not has_to_recover(Garbage(at=0, kind="garbage"))  # type: ignore[arg-type]
+    assert lasts_s(Drop(at=0, kind="drop")) == 0
+    assert not has_to_recover(Pace(at=0, kind="pace", interval_s=1))
+    assert not has_to_recover(Garbage(at=0, kind="garbage"))
 
 
 def test_a_stretch_tells_rates_lag_and_cpu() -> None:

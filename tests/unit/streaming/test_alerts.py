@@ -221,7 +221,7 @@ def test_messages_of_calm_cars_are_judged_in_columns_alone() -> None:
     asyncio.run(step.assigned(0))
     taken = 0
 
-    def count(*_: object) -> list[Any]:
+    def count(*_: object, **__: object) -> list[Any]:
         nonlocal taken
         taken += 1
         return []

@@ -68,7 +68,7 @@ class Rig:
         self.failures: list[BaseException] = []
         self.held = Held(1 << 30, limit, self.pauses.append)
         self.lane = Lane(
-            self.kafka,  # type: ignore[arg-type]
+            self.kafka,
             "telemetry.raw",
             0,
             self.held,

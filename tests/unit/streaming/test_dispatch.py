@@ -329,5 +329,5 @@ def test_killed_anywhere_an_alert_has_one_command(
         for record in log[COMMANDS, partition]
     )
     found.pop("", None)
-    raised = {f"alert-{number}" for number, (_, _, raised) in enumerate(story) if raised}
-    assert found == Counter(raised)
+    expected = {f"alert-{number}" for number, (_, _, raised) in enumerate(story) if raised}
+    assert found == Counter(expected)

@@ -202,7 +202,7 @@ def test_an_event_time_at_the_tolerance_passes_and_one_beyond_does_not() -> None
 def test_time_is_judged_by_the_runs_clock_at_ingest_so_that_a_replay_decides_the_same() -> None:
     clock = RunClock(wall_start_ms=NOW, event_start_ms=1_000_000_000_000, speedup=60)
     simulated = 1_000_000_000_000 + 60 * 5_000
-    now = {"clock": clock, "ingested": NOW + 5_000}
+    now: dict[str, Any] = {"clock": clock, "ingested": NOW + 5_000}
     assert check(encode(time=simulated + SKEW), **now).refusals == {}
     assert refusal_of(encode(time=simulated + SKEW + 1), **now).rule is Rule.CLOCK
     assert refusal_of(encode(time=NOW), **now).rule is Rule.CLOCK

@@ -56,7 +56,7 @@ def test_every_form_gives_the_same_columns_in_the_order_of_the_payloads(
         payloads.append(encode(columns, form))
         expected.append(columns)
         places += [(number, at) for at in range(len(columns))]
-    codec = Payloads(CATALOGUE, AVRO, {}.get)
+    codec = Payloads(CATALOGUE, AVRO, lambda _: None)
     samples = codec.divide(payloads)
     assert list(zip(samples.record.tolist(), samples.number.tolist(), strict=True)) == places
     assert all(p in payloads[at] for at, p in zip(samples.record, samples.payloads, strict=True))
@@ -111,7 +111,7 @@ def test_avro_is_held_to_the_rules_of_json() -> None:
 def test_avro_that_cannot_be_divided_is_refused_as_a_whole(change: Any, reason: str) -> None:
     frame, other = AVRO.encode(rows(0, 1, 2))
     payload = change(frame)
-    codec = Payloads(CATALOGUE, AVRO, {}.get)
+    codec = Payloads(CATALOGUE, AVRO, lambda _: None)
     samples = codec.divide([other, payload, other])
     assert list(samples.payloads) == [other, payload, other]
     found = codec.decode(samples)

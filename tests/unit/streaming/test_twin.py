@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 from rich.console import Console
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import Dialect
 
 from motorcade.fleet.catalogue import load_catalogue
 from motorcade.fleet.messages import (
@@ -219,9 +220,10 @@ def test_replays_repeats_and_reorders_end_in_the_same_twin(
 
 
 def test_postgresql_understands_every_upsert() -> None:
+    dialect: type[Dialect] = postgresql.dialect
     for table, order in twin_store.ORDER.items():
         statement = twin_store._upsert(postgresql.insert, table, order)
-        text = str(statement.compile(dialect=postgresql.dialect()))
+        text = str(statement.compile(dialect=dialect()))
         assert "ON CONFLICT" in text
         assert "DO UPDATE SET" in text
         assert " WHERE (excluded." in text
