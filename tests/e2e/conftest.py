@@ -1,13 +1,14 @@
 """Recordings in the layout of the public data set, made by the tests themselves."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 DRIVES = 3
 #: The header as the data set's logger writes it, and plausible values at some second.
-RECORDED = {
+RECORDED: dict[str, Callable[[int], float]] = {
     "ENGINE_RUN_TINE ()": lambda s: s,
     "ENGINE_RPM ()": lambda s: 1800 + 600 * math.sin(s / 17),
     "VEHICLE_SPEED ()": lambda s: 50 + 20 * math.sin(s / 17),

@@ -144,7 +144,7 @@ async def drive(folder: StateFolder, state: StackState, tmp_path: Path) -> None:
     await until(lambda: carried_out(settings, {again}), "a command carried out after the kill")
 
     await simulation.stop_fleet()
-    acknowledged = (await simulation.fleet())["acked"]
+    acknowledged: int = (await simulation.fleet())["acked"]
     assert acknowledged > 0
 
     async def refined() -> bool:

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ from motorcade.simulator.audit.reconcile import Accounts
 from motorcade.simulator.audit.run import Surroundings, audit
 from motorcade.streaming import twin
 from motorcade.streaming.twin_compare import differences
+from motorcade.streaming.twin_fold import TOPICS
 from motorcade.streaming.twin_store import Store
 
 from .chaos_stack import COMMANDS, ChaosStack
@@ -82,7 +84,7 @@ async def settle(stack: ChaosStack) -> None:
     await stack.pipeline.drained(_DRAIN_S)
     await _until_commands_end(stack.settings)
     await stack.pipeline.drained(_DRAIN_S)
-    await until_group_has_read(stack.settings, "twin", *twin.TOPICS)
+    await until_group_has_read(stack.settings, "twin", *TOPICS)
 
 
 async def take(stack: ChaosStack, rubbish: set[bytes], folder: Path) -> Account:
@@ -169,7 +171,7 @@ async def _replay(settings: ProcessSettings) -> tuple[list[Announced], dict[str,
             record.offset,
             step,
             evidence=FirstEvidence(int(columns.partition[0]), int(columns.offset[0])),
-            kind=lambda parts=parts, foretold=full["kind"]: kind_of(parts, foretold),
+            kind=partial(kind_of, parts, full["kind"]),
         )
         if change is not None:
             states[vin] = change.state

@@ -20,7 +20,7 @@ class CopyStep:
     def __init__(self, base: str) -> None:
         self.group = base
         self.source = base
-        self.outputs = (f"{base}.copy", f"{base}.marks")
+        self.outputs: tuple[str, ...] = (f"{base}.copy", f"{base}.marks")
         #: Values seen in each partition: state that only `history` can bring back.
         self.seen: dict[int, list[int]] = {}
 

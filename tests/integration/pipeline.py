@@ -73,7 +73,8 @@ class Process:
 
     def get(self, path: str) -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
-            return answer.read().decode()
+            text: str = answer.read().decode()
+            return text
 
     def ready(self) -> bool:
         assert self.running, f"{self.name} ended:\n{self.log[-3000:]}"

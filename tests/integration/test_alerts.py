@@ -72,7 +72,8 @@ class Scorer:
         columns = PredictionColumns(
             np.array(self.vins, dtype="S17"),
             np.array(score),
-            *(np.ones(CARS) for _ in range(2)),
+            np.ones(CARS),
+            np.ones(CARS),
             boot=ones,
             seq=ones * self._seq,
             time=ones * self._seq,

@@ -52,10 +52,12 @@ async def test_a_car_may_touch_its_own_topics_only(
         issue_cars(SimulatorSettings(cars=2, seed=1, mqtt_cert=security.certificate(CARS)))
     bridge = MqttSession("bridge-0", endpoint, clean_start=True, **access(security, BRIDGE))
     heard: list[str] = []
-    bridge.on_message = lambda session, packet_id, topic, *_: (
-        heard.append(topic),
-        session.acknowledge([packet_id], session.generation),
-    )
+
+    def take(session: MqttSession, packet_id: int, topic: str, *_: object) -> None:
+        heard.append(topic)
+        session.acknowledge([packet_id], session.generation)
+
+    bridge.on_message = take
     await bridge.connect(10)
     await bridge.subscribe([f"{mqtt_topics.ROOT}/#"])
 

@@ -4,6 +4,7 @@ import json
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -130,7 +131,7 @@ async def test_rows_that_are_others_are_found_out(
     ],
 )
 async def test_a_range_that_kafka_does_not_hold_is_refused_before_anything_is_read(
-    settings: ProcessSettings, topics: tuple[str, str], lost: dict[str, object], problem: str
+    settings: ProcessSettings, topics: tuple[str, str], lost: dict[str, Any], problem: str
 ) -> None:
     made = record_dataset(settings, "one", topics=topics)
     telemetry = (made.telemetry[0], made.telemetry[1]._replace(**lost))

@@ -298,6 +298,7 @@ async def test_expired_while_the_dispatcher_was_away_it_times_out_once(
             assert time.monotonic() < deadline
             await asyncio.sleep(0.1)
         assert await asyncio.to_thread(dispatch.stop) == 0
+    assert ends is not None
     assert [end.status for end in ends] == [CommandState.TIMED_OUT]
     assert car.received == []
 

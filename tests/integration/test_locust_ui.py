@@ -55,7 +55,8 @@ async def shown(page: Page, tab: str, *texts: str) -> str:
     await page.get_by_role("tab", name=tab, exact=True).click()
     for text in texts:
         await page.get_by_text(text).first.wait_for(timeout=_SHOWN_MS)
-    return await page.inner_text("body")
+    body: str = await page.inner_text("body")
+    return body
 
 
 async def test_a_scenario_is_chosen_changed_and_watched_in_the_browser(

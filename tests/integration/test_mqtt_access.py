@@ -26,6 +26,7 @@ from motorcade.runtime.mqtt import (
 )
 from motorcade.runtime.mqtt_connection import Connection
 from motorcade.runtime.mqtt_credentials import Password
+from motorcade.runtime.mqtt_packets import Properties
 from motorcade.stack.brokers.mosquitto import find
 from motorcade.stack.ports import free_ports
 from motorcade.stack.program import Program
@@ -68,7 +69,7 @@ class Guarded:
     password: str
 
     def trust(self, cert: str | None = None) -> Tls:
-        found = Tls.load(self.folder / "ca.pem", cert and self.folder / cert, None)
+        found = Tls.load(self.folder / "ca.pem", self.folder / cert if cert else None, None)
         assert found is not None
         return found
 
@@ -140,10 +141,12 @@ async def echo(session: MqttSession, topic: str, payload: bytes) -> list[bytes]:
     """Publishes to a topic of one's own subscription and waits for what comes back."""
     got: list[bytes] = []
     acked: list[int] = []
-    session.on_message = lambda s, packet_id, _topic, data, _props: (
-        got.append(data),
-        s.acknowledge([packet_id], s.generation),
-    )
+
+    def take(s: MqttSession, packet_id: int, _topic: str, data: bytes, _props: Properties) -> None:
+        got.append(data)
+        s.acknowledge([packet_id], s.generation)
+
+    session.on_message = take
     session.on_puback = lambda _s, _id, code: acked.append(code)
     await session.subscribe([topic])
     session.publish(topic, payload)
@@ -219,7 +222,7 @@ async def test_the_right_password_opens_and_a_wrong_one_is_refused_for_good(
     guarded: Guarded,
 ) -> None:
     def car(password: str | None) -> MqttSession:
-        credentials = password and Password("fleet", password)
+        credentials = Password("fleet", password) if password else None
         return MqttSession("car", guarded.password, clean_start=True, credentials=credentials)
 
     right = car("right")
@@ -344,10 +347,12 @@ async def test_topics_become_aliases_as_far_as_the_broker_allows_and_anew_on_eac
     """mosquitto 2.0 allows ten; it closes the connection of a client that takes an eleventh."""
     watcher = MqttSession(f"watch-{unique}", mosquitto.endpoints[0], clean_start=True)
     got: list[tuple[str, bytes]] = []
-    watcher.on_message = lambda s, packet_id, topic, data, _props: (
-        got.append((topic, data)),
-        s.acknowledge([packet_id] if packet_id else [], s.generation),
-    )
+
+    def take(s: MqttSession, packet_id: int, topic: str, data: bytes, _props: Properties) -> None:
+        got.append((topic, data))
+        s.acknowledge([packet_id] if packet_id else [], s.generation)
+
+    watcher.on_message = take
     await watcher.connect(5)
     await watcher.subscribe([f"{unique}/#"])
     car = MqttSession(
@@ -357,9 +362,12 @@ async def test_topics_become_aliases_as_far_as_the_broker_allows_and_anew_on_eac
     expected = []
     packets: list[bytes] = []
     write = Connection.write
-    monkeypatch.setattr(
-        Connection, "write", lambda one, data: (packets.append(data), write(one, data))
-    )
+
+    def note(one: Connection, data: bytes) -> None:
+        packets.append(data)
+        write(one, data)
+
+    monkeypatch.setattr(Connection, "write", note)
     for generation in (1, 2):
         packets.clear()
         for n in range(36):
@@ -370,7 +378,11 @@ async def test_topics_become_aliases_as_far_as_the_broker_allows_and_anew_on_eac
         await until(lambda: len(got) == len(expected) and car.in_flight == 0)
         assert car.generation == generation
         car.cut()
-        await until(lambda g=generation: car.generation == g + 1 and car.connected)
+
+        def back(before: int = generation) -> bool:
+            return car.generation == before + 1 and car.connected
+
+        await until(back)
     assert got == expected
     await car.disconnect()
     await watcher.disconnect()
@@ -431,6 +443,6 @@ async def test_what_a_slow_broker_does_not_read_does_not_pile_up_without_bound(
             car.publish(f"{unique}/t", b"one more", qos=0)
     finally:
         resume(own_mosquitto.nodes[0])
-    await until(lambda: not car._connection.congested)
+    await until(lambda: car._connection is not None and not car._connection.congested)
     car.publish(f"{unique}/t", b"", qos=0)
     await car.disconnect()

@@ -220,7 +220,11 @@ async def test_packet_ids_do_not_leak_over_many_lost_connections(
             car.publish(f"{unique}/t", b"x")
         car.cut()
         resume(own_mosquitto.nodes[0])
-        await until(lambda n=round_: car.generation == n and car.in_flight == 0)
+
+        def settled(generation: int = round_) -> bool:
+            return car.generation == generation and car.in_flight == 0
+
+        await until(settled)
     assert len(car._outbox) == 0
     await car.disconnect()
 
@@ -356,7 +360,11 @@ async def test_a_retained_message_comes_once_and_not_again_with_the_same_session
         await bridge.subscribe([f"{unique}/status"])
         if expected == [b"after"]:
             car.publish(f"{unique}/status", b"after")
-        await until(lambda box=inbox: bool(box.messages))
+
+        def heard(box: Inbox = inbox) -> bool:
+            return bool(box.messages)
+
+        await until(heard)
         assert inbox.payloads == expected
         await bridge.disconnect()
     car.publish(f"{unique}/status", b"", retain=True)

@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +52,9 @@ async def stack(
 
 
 @pytest.fixture
-def here(stack: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def here(stack: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in stack.items():
         monkeypatch.setenv(name, value)
-    return
 
 
 def run(name: str) -> tuple[str, int]:

@@ -6,9 +6,11 @@ Every test of reading runs with both readers.
 import asyncio
 import struct
 import uuid
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-import pandas as pd
+import pandas as pd  # type: ignore[import-untyped]
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka import TopicPartition as ConfluentPartition
@@ -72,12 +74,16 @@ async def topic(settings: ProcessSettings, codec: TelemetryAvro, unique: str) ->
     return name
 
 
-READERS = {"columnar": ColumnarReader, "tensorflow-io": TensorflowReader}
+READERS: dict[str, Callable[..., Reader]] = {
+    "columnar": ColumnarReader,
+    "tensorflow-io": TensorflowReader,
+}
 
 
 @pytest.fixture(params=READERS)
 def reader_kind(request: pytest.FixtureRequest) -> str:
-    return request.param
+    kind: str = request.param
+    return kind
 
 
 def numbers(reader: Reader) -> list[int]:
@@ -163,7 +169,7 @@ async def test_an_expired_range_is_refused_with_the_earliest_offset_available(
     ],
 )
 async def test_a_range_of_another_kafka_is_refused(
-    reader_kind: str, settings: ProcessSettings, topic: str, change: dict[str, object], problem: str
+    reader_kind: str, settings: ProcessSettings, topic: str, change: dict[str, Any], problem: str
 ) -> None:
     wanted = OffsetRange(topic, 0, 0, ROWS)._replace(**change)
     with pytest.raises(RangeError, match=problem):

@@ -126,6 +126,7 @@ async def test_before_any_model_every_record_is_predicted_as_not_scored(bench: B
 
 
 async def test_a_model_trained_from_kafka_goes_live_without_a_restart(bench: Bench) -> None:
+    assert bench.scorer.popen is not None
     pid = bench.scorer.popen.pid
     trained, told = await asyncio.to_thread(trained_on, bench.settings)
     assert trained.manifest.version == 1
@@ -195,6 +196,7 @@ async def test_killed_before_and_after_a_produce_it_repeats_and_loses_nothing(be
     # Each life finds what the one before it left behind.
     for failpoint in ("score.before-produce:2", "score.after-produce:2"):
         bench.scorer.start(failpoint)
+        assert bench.scorer.popen is not None
         assert await asyncio.to_thread(bench.scorer.popen.wait, 60) == -signal.SIGKILL
     writing.cancel()
     await asyncio.gather(writing, return_exceptions=True)

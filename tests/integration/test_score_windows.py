@@ -25,7 +25,7 @@ from motorcade.ml.reading.columnar import registry_lookup
 from motorcade.ml.scoring.records import TelemetryRecords
 from motorcade.ml.scoring.slot import Slot
 from motorcade.ml.scoring.step import ScoreStep
-from motorcade.ml.store import FORMAT, Manifest, ModelStore, Origin
+from motorcade.ml.store import FORMAT, Manifest, ModelStore, Origin, Weights
 from motorcade.ml.windows import WindowSpec
 from motorcade.runtime.kafka import Record, read_all
 from motorcade.runtime.registry import schema_id
@@ -41,7 +41,7 @@ PATIENCE_S = 120.0
 WINDOW = WindowSpec(rows=4, every_ms=360_000)
 
 
-def model(version: int) -> tuple[Manifest, dict[str, np.ndarray]]:
+def model(version: int) -> tuple[Manifest, Weights]:
     """An untrained LSTM autoencoder, standardised by the catalogue's ranges."""
     n = len(CATALOGUE.features)
     tensorflow().keras.utils.set_random_seed(version)
