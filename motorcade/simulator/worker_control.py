@@ -64,6 +64,7 @@ class WorkerControl:
         self._runner.register_message(wire.FAULTS, self._begin_wear)
         self._runner.register_message(wire.EVENT, self._begin_event)
         self._runner.register_message(wire.LEDGER, self._flush_ledger, concurrent=True)
+        events.test_stopping.add_listener(self._stopping)
         events.test_stop.add_listener(self._stopped)
         self._loop.spawn(self.fleet.run(), self._failed)
         gevent.spawn(self._pump)
@@ -75,8 +76,8 @@ class WorkerControl:
         self.fleet.wanted += 1
 
     def car_unwanted(self) -> None:
-        """One user less: the last car of this worker stops."""
-        self.fleet.wanted -= 1
+        """One user less: the last car of this worker stops, unless all of them do already."""
+        self.fleet.wanted = max(0, self.fleet.wanted - 1)
 
     # -- Locust's messages and events -------------------------------------------------------------
 
@@ -110,6 +111,11 @@ class WorkerControl:
         self._write_ledger()
         data = {**msg.data, "worker": self.index, "path": str(self.fleet.ledger_path)}
         self._runner.send_message(wire.LEDGER_WRITTEN, data)
+
+    def _stopping(self, **_: Any) -> None:
+        """The cars stop at once: Locust takes seconds to let its users go, one by one, and those
+        that went on driving meanwhile would be late."""
+        self.fleet.wanted = 0
 
     def _stopped(self, **_: Any) -> None:
         """The users are gone: let the cars finish, and put the ledger in its final state."""

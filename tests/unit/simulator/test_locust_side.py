@@ -7,6 +7,7 @@ from typing import Any
 
 import gevent
 import pytest
+from locust import events
 from locust.stats import RequestStats
 
 from motorcade.fleet.catalogue import load_catalogue
@@ -246,6 +247,23 @@ def test_what_does_not_happen_to_a_workers_cars_is_told_to_the_master_in_its_wor
         "wear in 1 of the cars did not begin: Car 1 cannot wear.",
         "wear in 2 of the cars did not begin: KeyError('kind')",
     ]
+
+
+def test_all_cars_stop_at_once_however_long_locust_takes_to_let_its_users_go(
+    tmp_path: Path,
+) -> None:
+    control = Worker(SimulatorSettings(cars=3, run_dir=tmp_path)).control
+    for _ in range(3):
+        control.car_wanted()
+    control.car_unwanted()
+    assert control.fleet.wanted == 2
+    events.test_stopping.fire(environment=None)
+    assert control.fleet.wanted == 0
+    for _ in range(2):
+        control.car_unwanted()
+        assert control.fleet.wanted == 0
+    control.car_wanted()
+    assert control.fleet.wanted == 1
 
 
 def test_a_lost_worker_makes_the_run_invalid(master: MasterState, tmp_path: Path) -> None:

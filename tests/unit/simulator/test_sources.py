@@ -3,6 +3,7 @@
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -15,18 +16,31 @@ LOCAL = ("127.0.0.1:1883",)
 
 
 @pytest.fixture(autouse=True)
-def ports(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "connections_of_an_address", lambda: 25_000)
+def ports(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The range of ports as Linux has it by itself."""
+    path = tmp_path / "ip_local_port_range"
+    path.write_text("32768\t60999\n")
+    monkeypatch.setattr(sources, "_RANGE", path)
+    return path
 
 
 def test_few_cars_leave_the_address_to_the_system() -> None:
-    assert source_addresses(25_000, LOCAL) == (None,)
-    assert source_addresses(100_000, tuple(f"127.0.0.1:{n}" for n in range(1, 7))) == (None,)
+    assert source_addresses(12_704, LOCAL) == (None,)
+    assert source_addresses(100_000, tuple(f"127.0.0.1:{n}" for n in range(1, 9))) == (None,)
 
 
-def test_many_cars_on_one_loopback_endpoint_are_spread() -> None:
-    assert source_addresses(60_000, LOCAL) == ("127.0.0.2", "127.0.0.3", "127.0.0.4")
+def test_many_cars_on_one_loopback_endpoint_are_spread_before_connects_grow_slow() -> None:
+    assert source_addresses(12_705, LOCAL) == ("127.0.0.2", "127.0.0.3")
+    assert source_addresses(60_000, LOCAL) == tuple(f"127.0.0.{n}" for n in range(2, 7))
     assert source_addresses(60_000, ("localhost:1883",)) == source_addresses(60_000, LOCAL)
+
+
+def test_a_wider_range_of_ports_takes_more_cars(ports: Path) -> None:
+    ports.write_text("1024\t65535\n")
+    assert source_addresses(25_000, LOCAL) == (None,)
+    ports.write_text("nothing that is known\n")
+    assert source_addresses(12_704, LOCAL) == (None,)
+    assert len(source_addresses(25_000, LOCAL)) == 2
 
 
 def test_a_far_endpoint_needs_addresses_that_somebody_names() -> None:
