@@ -27,7 +27,6 @@ from motorcade.simulator.car_session import CarSession
 from motorcade.simulator.deliveries import Deliveries
 from motorcade.simulator.fleet_events import (
     Disturbances,
-    Drop,
     FleetEvent,
     Garbage,
     Offline,
@@ -36,6 +35,7 @@ from motorcade.simulator.fleet_events import (
     groups_of,
 )
 from motorcade.simulator.gate import released
+from motorcade.simulator.hits import Hits
 from motorcade.simulator.measures import Measures, Report, Tally, encode, keep
 from motorcade.simulator.payload import AvroPayload, content_type_of, topic_of
 from motorcade.simulator.population import FleetPlan
@@ -118,6 +118,7 @@ class WorkerFleet:
         self._running = 0
         self._wanted_at: list[float] = []  # by row, monotonic seconds
         self._sessions: list[CarSession | None] = []
+        self._hits = Hits(self._sessions, self.amiss)
         self._bringing_up: dict[int, asyncio.Task[None]] = {}
         self._ending: dict[int, asyncio.Task[None]] = {}
         none = np.zeros(0, dtype=np.int64)
@@ -270,14 +271,7 @@ class WorkerFleet:
             return
         if isinstance(event, Offline):
             hit &= groups_of(event, seed, indices) == group
-        for row in np.flatnonzero(hit).tolist():
-            session = self._sessions[row]
-            if session is None:
-                continue
-            if isinstance(event, Drop):
-                session.cut()
-            else:
-                session.lose_signal(event.seconds)
+        self._hits.begin(event, np.flatnonzero(hit).tolist())
 
     # -- cars come and go -----------------------------------------------------------------------
 

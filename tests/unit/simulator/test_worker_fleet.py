@@ -14,7 +14,7 @@ import pytest
 from motorcade.fleet.catalogue import load_catalogue
 from motorcade.fleet.clock import RunClock
 from motorcade.fleet.telemetry import TelemetryJson
-from motorcade.simulator import worker_fleet
+from motorcade.simulator import hits, worker_fleet
 from motorcade.simulator.fleet_events import Drop, Garbage, Offline, Pace, chosen, groups_of
 from motorcade.simulator.ledger import DtcRecord
 from motorcade.simulator.population import FleetPlan
@@ -87,6 +87,7 @@ class Drive:
         for _ in range(int(seconds * 10)):
             self.now_ms += 100
             self.fleet._tick(self.now_ms)
+            await asyncio.sleep(0)
 
 
 PLAN = FleetPlan(1, load_catalogue(), RunClock(START_MS, START_MS, 60.0))
@@ -262,6 +263,35 @@ async def test_a_drop_cuts_every_cars_connection_once(drive: Drive) -> None:
     assert not any(car.happened for car in FakeCar.born)
     await drive.to(10, seconds=5)
     assert all(car.happened == ["cut"] for car in FakeCar.born)
+
+
+async def test_other_work_has_its_turn_while_a_whole_fleet_is_cut(
+    drive: Drive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hits, "_SLICE", 32)
+    await drive.to(200)
+    drive.fleet.begin_event(Drop(), drive.now_ms)
+    drive.fleet._tick(drive.now_ms)
+    seen: list[int] = []
+    while not seen or seen[-1] < 200:
+        await asyncio.sleep(0)
+        seen.append(sum(bool(car.happened) for car in FakeCar.born))
+    assert len(seen) > 4
+    assert max(np.diff(seen)) <= 32
+
+
+async def test_a_car_that_cannot_be_cut_is_told_and_the_run_goes_on(
+    drive: Drive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await drive.to(3)
+
+    def stubborn() -> None:
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(FakeCar.born[1], "cut", stubborn)
+    drive.fleet.begin_event(Drop(), drive.now_ms)
+    await drive.to(3, seconds=1)
+    assert list(drive.fleet.amiss) == ["an event did not hit all of its cars: RuntimeError('no')"]
 
 
 async def test_bad_firmware_breaks_each_rule_and_the_ledger_knows_which_seqs(drive: Drive) -> None:
