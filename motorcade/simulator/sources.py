@@ -43,7 +43,7 @@ def source_addresses(
             raise _too_few(fullest, len(given), needed, carried)
         return tuple(given)
     if all(_is_loopback(endpoint) for endpoint in endpoints):
-        quick = max(1, -(-fullest // int(_ports() * _QUICK)))
+        quick = max(1, -(-fullest // max(1, int(_ports() * _QUICK))))
         # All of 127.0.0.0/8 is this machine on Linux.
         return (None,) if quick == 1 else tuple(f"127.0.0.{n}" for n in range(2, 2 + quick))
     if needed > 1:

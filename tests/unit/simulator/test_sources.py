@@ -35,9 +35,11 @@ def test_many_cars_on_one_loopback_endpoint_are_spread_before_connects_grow_slow
     assert source_addresses(60_000, ("localhost:1883",)) == source_addresses(60_000, LOCAL)
 
 
-def test_a_wider_range_of_ports_takes_more_cars(ports: Path) -> None:
+def test_the_range_of_ports_decides_how_many_cars_an_address_takes(ports: Path) -> None:
     ports.write_text("1024\t65535\n")
     assert source_addresses(25_000, LOCAL) == (None,)
+    ports.write_text("40000\t40000\n")
+    assert len(source_addresses(3, LOCAL)) == 3
     ports.write_text("nothing that is known\n")
     assert source_addresses(12_704, LOCAL) == (None,)
     assert len(source_addresses(25_000, LOCAL)) == 2
