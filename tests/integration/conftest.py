@@ -132,4 +132,4 @@ def own_kafka(stack_settings: StackSettings, tmp_path: Path) -> Iterator[KafkaSe
 @pytest.fixture
 def unique() -> str:
     """A word that no other test uses: for groups, client ids and topics."""
-    return uuid.uuid4().hex[:8]
+    return f"t{uuid.uuid4().hex[:8]}"

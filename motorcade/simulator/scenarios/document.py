@@ -33,6 +33,8 @@ class Document:
     def __init__(self, text: str, source: str) -> None:
         self._source = source
         self._places: dict[Path, str] = {}
+        #: What was given to an override, as it was spelled.
+        self._spelled: dict[Path, str] = {}
         try:
             node = yaml.compose(text, Loader=yaml.SafeLoader)
         except yaml.MarkedYAMLError as error:
@@ -80,9 +82,23 @@ class Document:
                 value = yaml.safe_load(text)
             except yaml.YAMLError as error:
                 raise ScenarioError(f"--set {assignment}: {text!r} is no YAML value.") from error
-            self._set(parts, value, assignment)
+            self._spelled[self._set(parts, value, assignment)] = text.strip()
 
-    def _set(self, parts: list[str], value: object, assignment: str) -> None:
+    def take_as_spelled(self, paths: Iterable[Path]) -> bool:
+        """Let overrides be the text that was given: YAML takes a topic named 2026 for a number.
+
+        Returns:
+            Whether one of these paths was such an override.
+        """
+        found = {path for path in paths if path in self._spelled}
+        for path in found:
+            holder: Any = self.values
+            for step in path[:-1]:
+                holder = holder[step]
+            holder[path[-1]] = self._spelled.pop(path)
+        return bool(found)
+
+    def _set(self, parts: list[str], value: object, assignment: str) -> Path:
         place = f"--set {assignment}"
         holder: Any = self.values
         path: Path = ()
@@ -111,6 +127,7 @@ class Document:
                     holder[part] = {}
                     self._places[path] = place
                 holder = holder[step]
+        return path
 
     def _plain(self, node: yaml.Node, path: Path) -> Any:
         if path not in self._places:

@@ -86,16 +86,26 @@ def parse_scenario(
     document.override(overrides)
     _resolve_files(document, Path.cwd())
     _resolve_shares(document.values)
-    try:
-        scenario = Scenario.model_validate(document.values)
-    except ValidationError as error:
-        raise _objection(document, error.errors()) from None
+    scenario = _validated(document)
     for section, key in _FILES:
         path = getattr(getattr(scenario, section), key)
         if path is not None and "{vin}" not in str(path) and not path.exists():
             place = document.place((section, key))
             raise ScenarioError(f"{place}: {section}.{key}: {path} is not there.")
     return scenario
+
+
+def _validated(document: Document) -> Scenario:
+    while True:
+        try:
+            return Scenario.model_validate(document.values)
+        except ValidationError as error:
+            found = error.errors()
+        texts = [
+            _path(document.values, one["loc"]) for one in found if one["type"] == "string_type"
+        ]
+        if not document.take_as_spelled(texts):
+            raise _objection(document, found)
 
 
 def _resolve_files(document: Document, base: Path) -> None:
@@ -168,7 +178,7 @@ def _rule(error: ErrorDetails) -> str:
         "int_type": "must be a whole number",
         "float_type": "must be a number",
         "bool_type": "must be true or false",
-        "string_type": "must be text",
+        "string_type": "must be text, a number in quotes",
         "path_type": "must be the name of a file",
         "model_type": "must have keys of its own",
         "tuple_type": "must be a list",

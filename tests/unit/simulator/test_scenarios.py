@@ -348,6 +348,14 @@ def test_overrides_replace_any_value() -> None:
     assert len(one.events) == 1
 
 
+@pytest.mark.parametrize("topic", ["62717281", "0123", "1_0", "2026-11-23", "true"])
+def test_text_is_taken_as_it_is_spelled_whatever_yaml_makes_of_it(topic: str) -> None:
+    target = "target: {stack: external, broker_url: mqtt://b:1, kafka: k:1}\n"
+    assert parse(target, f"target.kafka_topic={topic}").target.kafka_topic == topic
+    said = refused("target: {stack: external, broker_url: mqtt://b:1, kafka: k:1, kafka_topic: 7}")
+    assert "target.kafka_topic is 7; it must be text, a number in quotes" in said
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [
