@@ -1,8 +1,13 @@
-"""What the suite shares: which files go first, and how many moments the chaos tests kill at."""
+"""What the suite shares: properties, which files go first, how many moments chaos tests kill at."""
 
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Other tests keep the cores busy meanwhile: how long an example takes says nothing about the code.
+settings.register_profile("motorcade", deadline=None)
+settings.load_profile("motorcade")
 
 #: The files that take longest; whatever is not named comes after them. Where several workers share
 #: the files, none may be left alone with one of these at the end. Those that fill the cores and

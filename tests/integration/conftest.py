@@ -131,5 +131,5 @@ def own_kafka(stack_settings: StackSettings, tmp_path: Path) -> Iterator[KafkaSe
 
 @pytest.fixture
 def unique() -> str:
-    """A word that no other test uses: for groups, client ids and topics."""
-    return f"t{uuid.uuid4().hex[:8]}"
+    """A word that no other test uses, of hexadecimal digits, a letter first: for ids and topics."""
+    return f"f{uuid.uuid4().hex[:8]}"

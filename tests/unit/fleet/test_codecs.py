@@ -7,7 +7,7 @@ from typing import Any
 import fastavro
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
@@ -39,7 +39,6 @@ def batches(draw: st.DrawFn) -> TelemetryColumns:
 
 
 @given(batches())
-@settings(deadline=None)
 def test_avro_columns_survive_and_fastavro_reads_the_same(columns: TelemetryColumns) -> None:
     codec = TelemetryAvro(CATALOGUE, 7)
     records = codec.encode(columns)
@@ -59,7 +58,6 @@ def test_avro_columns_survive_and_fastavro_reads_the_same(columns: TelemetryColu
 
 
 @given(batches())
-@settings(deadline=None)
 def test_json_columns_survive_to_their_precision(columns: TelemetryColumns) -> None:
     required = columns.values.copy()
     required[:, CATALOGUE.required] = np.nan_to_num(required[:, CATALOGUE.required])
@@ -120,7 +118,6 @@ def test_a_signal_that_an_older_writer_did_not_know_is_absent() -> None:
 
 
 @given(batches(), st.data())
-@settings(deadline=None)
 def test_a_record_cut_short_is_refused_naming_its_position(
     columns: TelemetryColumns, data: st.DataObject
 ) -> None:
@@ -141,7 +138,6 @@ def test_a_schema_without_the_layout_is_refused() -> None:
 
 
 @given(npst.arrays(np.int64, (4, 7), elements=longs), st.text(max_size=200), st.integers(0, 3))
-@settings(deadline=None)
 def test_predictions_survive_with_reason_and_contributions(
     numbers: Ints, reason: str, parts: int
 ) -> None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from motorcade.fleet.catalogue import Catalogue
@@ -19,7 +19,6 @@ def scale_of(columns: TelemetryColumns) -> Scale:
     return Scale.learnt_from(columns.values[:, FEATURES].astype(np.float32), CATALOGUE)
 
 
-@settings(deadline=None)
 @given(seed=st.integers(0, 50), absent=st.floats(0, 0.8))
 def test_mean_and_spread_are_those_of_what_is_present(seed: int, absent: float) -> None:
     columns = correlated(cars=20, messages=20, seed=seed)

@@ -1,13 +1,12 @@
 """The threshold lets no held-back healthy car come near an alert."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from motorcade.ml.training.threshold import MARGIN, PEAK, choose, peaks
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([b"a", b"b", b"c"]), st.booleans()), max_size=40))
 def test_peaks_are_those_of_a_counter_walked_message_by_message(
     messages: list[tuple[bytes, bool]],
@@ -24,7 +23,6 @@ def test_peaks_are_those_of_a_counter_walked_message_by_message(
     assert peaks(scores, vins, np.arange(len(messages)), 1.0) == highest
 
 
-@settings(deadline=None)
 @given(st.integers(0, 200))
 def test_no_held_back_car_passes_the_peak_even_without_the_margin(seed: int) -> None:
     rng = np.random.default_rng(seed)

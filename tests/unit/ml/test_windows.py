@@ -119,7 +119,7 @@ specs = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(specs, streams(), st.lists(st.integers(0, 40), max_size=5))
 def test_windows_are_those_of_a_plain_loop_over_each_car_however_batches_are_cut(
     spec: WindowSpec, columns: TelemetryColumns, cuts: list[int]

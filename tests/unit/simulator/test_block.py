@@ -33,7 +33,7 @@ def test_rows_beyond_one_chunk_drive_the_same() -> None:
     np.testing.assert_array_equal(block.sample(np.array([4150])), far.sample(np.array([0])))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(st.integers(0, 600_000), min_size=1, max_size=8))
 def test_it_does_not_matter_how_often_a_block_is_stepped(stops: list[int]) -> None:
     often, once = FleetBlock(plan(), np.arange(4)), FleetBlock(plan(), np.arange(4))
@@ -83,7 +83,7 @@ def test_a_car_cannot_join_twice() -> None:
         block.grow(np.array([2]))
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 2**63), st.sampled_from([1000, 5000, 20_000]), st.sampled_from(WearKind))
 def test_every_value_lies_within_its_range_and_precision(
     seed: int, grid_ms: int, kind: WearKind

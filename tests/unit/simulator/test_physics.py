@@ -95,7 +95,7 @@ def test_the_fleet_is_as_warm_hours_later(hour: Floats) -> None:
         assert abs(then.mean() - now.mean()) < 0.25 * now.std(), name
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.floats(0.05, 900), st.integers(0, 2**32))
 def test_no_step_is_too_long_to_be_stable(dt: float, seed: int) -> None:
     build = build_cars(car_keys(seed, np.arange(40)))
@@ -111,7 +111,7 @@ def test_no_step_is_too_long_to_be_stable(dt: float, seed: int) -> None:
         assert np.all(state.air_flow_gs > 0)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.floats(20, 115), st.floats(1, 60))
 def test_an_engine_that_burns_nothing_cools_towards_the_air(start_c: float, dt: float) -> None:
     build = build_cars(car_keys(3, np.arange(8)))

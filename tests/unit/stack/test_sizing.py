@@ -106,7 +106,7 @@ def test_money_is_nodes_disks_traffic_and_the_rest_by_the_hour() -> None:
     assert size(Fleet(1_000_000, 10), COSTS, free).month == pytest.approx(nodes)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(1, 20_000_000),
     st.floats(0.5, 600),

@@ -239,7 +239,7 @@ STORY = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     story=STORY,
     kills=st.lists(st.tuples(st.integers(0, 12), st.booleans()), max_size=6),

@@ -256,7 +256,7 @@ class World:
             self.write(response)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(EVENTS)
 def test_whatever_happens_every_command_ends_in_exactly_one_final_state(
     events: list[tuple[str, int]],
@@ -290,7 +290,7 @@ def step_on(log: Log) -> DispatchStep:
     return DispatchStep(commands, 100, Malformed(Silent(), "dispatch"), clock, caught_up)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     story=st.lists(st.tuples(st.integers(0, 1), st.integers(0, 5), st.booleans()), max_size=25),
     kills=st.lists(st.tuples(st.integers(0, 8), st.booleans()), max_size=5),

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from motorcade.fleet.avro import telemetry_schema
@@ -45,7 +45,6 @@ def decode(payloads: list[bytes], schemas: dict[int, dict[str, Any]] | None = No
     return codec.decode(codec.divide(payloads))
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), FORMS, st.integers(1, 5)), max_size=12))
 def test_every_form_gives_the_same_columns_in_the_order_of_the_payloads(
     stream: list[tuple[int, str, int]],
@@ -120,7 +119,6 @@ def test_avro_that_cannot_be_divided_is_refused_as_a_whole(change: Any, reason: 
     assert found.refusals[1].reason.startswith(reason)
 
 
-@settings(deadline=None)
 @given(st.lists(st.binary(max_size=200).map(lambda tail: b"\0\0\0\0\x07" + tail), max_size=5))
 def test_no_bytes_behind_a_known_schema_stop_the_stream(payloads: list[bytes]) -> None:
     frame = AVRO.encode(rows(0, 1, 1))[0]

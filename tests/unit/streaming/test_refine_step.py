@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from aiokafka.structs import ConsumerRecord
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
@@ -137,7 +137,6 @@ async def test_the_outputs_do_not_depend_on_how_the_stream_is_cut_into_batches(c
     assert sorted(in_parts) == sorted(whole.process(stream))
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(

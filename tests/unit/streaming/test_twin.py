@@ -199,7 +199,7 @@ def record_of(offset: int, what: str, vin: str, a: int, b: int, flag: bool) -> F
     return trouble(offset, a, vin)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(story=EVERYTHING, seed=st.integers(0, 999))
 def test_replays_repeats_and_reorders_end_in_the_same_twin(
     story: list[tuple[str, str, int, int, bool]], seed: int
