@@ -64,7 +64,8 @@ class Document:
         return path in self._places
 
     def override(self, assignments: Iterable[str]) -> None:
-        """Replace values: "fleet.cars=200", "stages.0.seconds=5s"; a value is read as YAML.
+        """Replace values: "fleet.cars=200", "stages.0.seconds=5s"; a value is read as YAML, and
+        taken as it is spelled where `take_as_spelled` says that it is to be text.
 
         Raises:
             ScenarioError: an assignment has no such form, or names an entry that is not there.
